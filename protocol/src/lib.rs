@@ -1,0 +1,31 @@
+//! The language of the cable between the frontend and the isolated signer.
+//!
+//! From the wire up, each layer one module and each testable alone:
+//!
+//! | module | duty |
+//! |---|---|
+//! | [`port`] (feature `port`) | opens a serial line, a pty or a unix socket: the only I/O here |
+//! | [`frame`] | COBS and CRC-32C: a broken frame is counted and dropped, the next one is good |
+//! | [`link`] | hello, sliding window, selective acknowledgement, retransmission, keep-alive |
+//! | [`lanes`] | cuts messages into chunks and schedules them by priority |
+//! | [`patch`] | zstd against what the other end already has |
+//! | [`message`] | what the two ends say to each other, and every size bound |
+//! | [`session`] | the layers above in one piece, as the two programs use them |
+//!
+//! Nothing but `port` touches a device. Nothing reads a clock, starts a thread or asks the system
+//! for randomness: time is passed in as [`time::Instant`], so a run can be replayed.
+//! `SPEC.md` beside this crate describes the bytes for another implementation.
+
+pub mod bounded;
+pub mod codec;
+pub mod frame;
+pub mod lanes;
+pub mod link;
+pub mod message;
+pub mod patch;
+#[cfg(feature = "port")]
+pub mod port;
+pub mod session;
+pub mod time;
+mod varint;
+pub mod version;

@@ -1,0 +1,423 @@
+//! The link: one connection at a time over a bad cable, segments in order, each at most once.
+//!
+//! [`Endpoint`] is sans-IO and the same type at both ends. It says hello until both ends have
+//! heard each other, numbers and acknowledges segments, repeats lost ones, shows life, and starts
+//! again when the peer is silent or new. It never looks into a segment: a segment's payload is one
+//! record, which today holds chunks (`lanes`) as they are; encryption has its place there, between
+//! the two, and changes nothing here.
+//!
+//! | state | event | next state | what happens |
+//! |---|---|---|---|
+//! | Greeting | Hello of our own side | Greeting | counted: the line is looped back |
+//! | Greeting | Hello without a common version | Greeting | `Incompatible`, our hello, slow repetition |
+//! | Greeting | Hello that does not echo our nonce | Greeting | remember the peer, answer with its echo |
+//! | Greeting | Hello that echoes our nonce | Established | `Up`, an Ack |
+//! | Greeting | good frame under peer's and our nonce | Established | `Up`: the peer heard us |
+//! | Greeting | timer Hello | Greeting | our hello again |
+//! | Established | good Data, Ack, Probe | Established | as the window says |
+//! | Established | Hello of the same nonce | Established | an Ack, or our hello if it echoes another |
+//! | Established | Hello of the peer's next incarnation | Greeting | `Down`, answer with its echo |
+//! | Established | Hello of an earlier incarnation | Established | stale bytes: counted |
+//! | Established | Hello of a stranger | Established | a Probe, timer Doubt |
+//! | Established | good frame while Doubt runs | Established | the peer lives: Doubt stops |
+//! | Established | timer Doubt | Greeting | `Down`, answer the stranger with its echo |
+//! | Established | timer Silence | Greeting | `Down`, our hello with a fresh nonce |
+
+mod connection;
+mod error;
+mod line;
+mod packet;
+mod round_trip;
+mod timer;
+mod window;
+
+use std::collections::VecDeque;
+
+pub use error::DownReason;
+pub use line::LinkCounters;
+pub use packet::{HELLO_PREFIX, KINDS, Nonce, Side};
+
+use self::{
+    connection::Connection,
+    line::{Line, Pace},
+    packet::{Ack, Data, Hello},
+    timer::Timer,
+};
+use crate::{
+    frame,
+    time::{Duration, Instant},
+    version,
+};
+
+/// The longest segment. On a paced line the sender chooses shorter ones, see [`SEGMENT_TIME`].
+pub const SEGMENT_MAX: usize = 4096;
+/// Segments that may be on their way, and that a receiver keeps ahead of a gap.
+pub const WINDOW: usize = 128;
+/// How long one segment may occupy a paced line: what is urgent waits for at most that and the
+/// lead of `line`, and a damaged bit costs no more than that. The frame's own 13 bytes are then
+/// 2.5 % of it at 115,200 baud.
+pub const SEGMENT_TIME: Duration = Duration::from_millis(45);
+
+/// How often an endpoint says hello until it is answered: the link is back this soon, and a
+/// little more, after a noise or a cut.
+pub const HELLO_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it says hello to a peer that speaks no common version.
+pub const HELLO_INTERVAL_INCOMPATIBLE: Duration = Duration::from_secs(5);
+/// An endpoint sends an Ack at least this often, also while data goes: being short, it gets
+/// through noise that breaks every segment, and the peer knows that the line lives.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// After so long without a good frame the peer counts as gone: four lost keep-alives.
+pub const SILENCE: Duration = Duration::from_secs(10);
+/// How long an acknowledgement may wait for data to travel with.
+pub const ACK_DELAY: Duration = Duration::from_millis(25);
+/// Retransmission waits no longer than this, unless the line itself takes longer, however often
+/// it failed: the link is in motion again soon after a noise ends.
+pub const RETRANSMIT_MAX: Duration = Duration::from_secs(1);
+
+/// Enough bytes for one write to the line.
+const TRANSMIT_ENOUGH: usize = 16 * 1024;
+/// Events that wait to be read; more can only be many strangers' hellos within one read.
+const EVENTS_MAX: usize = 16;
+
+const _: () = assert!(frame::BODY_MAX >= Data::HEADER_LEN + SEGMENT_MAX);
+const _: () = assert!(frame::BODY_MAX >= Hello::LEN && frame::BODY_MAX >= Ack::LEN_MAX);
+const _: () = assert!(SEGMENT_MAX <= u16::MAX as usize && WINDOW.is_multiple_of(8));
+const _: () = assert!(SILENCE.as_millis() > 4 * KEEP_ALIVE.as_millis());
+
+/// What distinguishes one endpoint from another.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointConfig {
+    /// Which end of the cable this is.
+    pub side: Side,
+    /// Random, once per start of the process: two runs of a program are never the same peer.
+    pub boot_id: u64,
+    /// Bytes per second that the line carries; `None` for a line without a limit.
+    pub line_rate: Option<u32>,
+}
+
+/// What the endpoint tells the layer above.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A new connection: nothing of an earlier one will arrive any more.
+    Up {
+        /// The peer could not undo a patch and wants this connection without references.
+        plain: bool,
+    },
+    /// The connection ended; the endpoint already looks for the next one.
+    Down {
+        /// Why.
+        reason: DownReason,
+    },
+    /// The peer speaks no common version. Told once per peer; nobody need act but a person.
+    Incompatible {
+        /// The oldest and the newest version of the peer.
+        theirs: (u8, u8),
+    },
+}
+
+/// One end of the link.
+///
+/// The contract is that of all state machines here: `handle_*` and commands change the state;
+/// after any of them drain `poll_transmit`, `poll_event` and `poll_segment`, then ask
+/// `poll_timeout` when to call `handle_timeout` at the latest. Time never goes backwards.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: EndpointConfig,
+    nonce: Nonce,
+    /// Whether our hellos ask for a connection without references.
+    plain: bool,
+    state: State,
+    /// A hello must go as soon as the line is free.
+    hello_due: bool,
+    decoder: frame::Decoder,
+    line: Line,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting(Greeting),
+    Established(Box<Connection>),
+}
+
+/// Until both ends have heard each other.
+#[derive(Debug, Default)]
+struct Greeting {
+    /// The last compatible hello.
+    peer: Option<Hello>,
+    /// The peer that was last told to be incompatible.
+    incompatible: Option<Nonce>,
+    /// When to say hello again.
+    hello_at: Option<Instant>,
+}
+
+//------------ Input ---------------------------------------------------------
+
+impl Endpoint {
+    /// An endpoint that says hello at once.
+    pub fn new(config: EndpointConfig, now: Instant) -> Self {
+        let pace = Pace::new(config.line_rate, now);
+        let mut endpoint = Self {
+            nonce: Nonce { boot_id: config.boot_id, incarnation: 0 },
+            plain: false,
+            state: State::Greeting(Greeting::default()),
+            hello_due: false,
+            decoder: frame::Decoder::default(),
+            line: Line { pace, counters: LinkCounters::default() },
+            events: VecDeque::new(),
+            config,
+        };
+        endpoint.greet(None, false);
+        endpoint
+    }
+
+    /// Takes what came from the line, in pieces of any length.
+    pub fn handle_bytes(&mut self, now: Instant, mut bytes: &[u8]) {
+        self.line.counters.bytes_received += bytes.len() as u64;
+        while let Some(sealed) = self.decoder.next(&mut bytes) {
+            match sealed.claimed_kind() {
+                packet::KIND_HELLO => self.handle_hello_frame(now, &sealed),
+                packet::KIND_DATA | packet::KIND_ACK | packet::KIND_PROBE => {
+                    self.handle_connection_frame(now, &sealed);
+                }
+                // Its prefix cannot be known, so neither whether it is whole.
+                _ => self.line.counters.frames_broken += 1,
+            }
+        }
+    }
+
+    /// Runs the timers that are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        loop {
+            match &mut self.state {
+                State::Greeting(greeting) => {
+                    if greeting.hello_at.take_if(|at| *at <= now).is_some() {
+                        self.hello_due = true;
+                    }
+                    return;
+                }
+                State::Established(connection) => match connection.timers.expire(now) {
+                    None => return,
+                    Some(Timer::Silence) => {
+                        self.disconnect(DownReason::Silence { seconds: SILENCE.as_secs() });
+                    }
+                    Some(Timer::Doubt) => {
+                        let stranger = connection.doubt.take();
+                        self.events.push_back(Event::Down { reason: DownReason::PeerRestarted });
+                        self.greet(stranger, false);
+                    }
+                    Some(timer) => connection.handle_timer(timer, &mut self.line),
+                },
+            }
+        }
+    }
+
+    /// Ends the connection, if there is one, and looks for the next.
+    pub fn disconnect(&mut self, reason: DownReason) {
+        if let State::Established(_) = self.state {
+            self.events.push_back(Event::Down { reason });
+            self.greet(None, reason == DownReason::PatchFailed);
+        }
+    }
+
+    fn handle_hello_frame(&mut self, now: Instant, sealed: &frame::Sealed) {
+        let counters = &mut self.line.counters;
+        let Some(body) = sealed.open(HELLO_PREFIX) else {
+            counters.frames_broken += 1;
+            return;
+        };
+        counters.frames_received += 1;
+        match Hello::parse(body) {
+            None => counters.frames_malformed += 1,
+            Some(hello) if hello.side == self.config.side => counters.hellos_reflected += 1,
+            Some(hello) => self.handle_hello(now, hello),
+        }
+    }
+
+    fn handle_hello(&mut self, now: Instant, hello: Hello) {
+        match &mut self.state {
+            State::Greeting(greeting) if agreed(&hello) => {
+                greeting.peer = Some(hello);
+                greeting.incompatible = None;
+                match hello.echo == Some(self.nonce) {
+                    true => self.establish(now, hello),
+                    false => self.hello_due = true,
+                }
+            }
+            State::Greeting(greeting) => {
+                greeting.peer = None;
+                let told = greeting.incompatible.replace(hello.nonce) == Some(hello.nonce);
+                if !told && self.events.len() < EVENTS_MAX {
+                    self.events.push_back(Event::Incompatible { theirs: hello.versions });
+                    self.hello_due = true;
+                }
+            }
+            State::Established(connection) => {
+                let (new, old) = (hello.nonce, connection.peer.nonce);
+                if new == old && hello.echo == Some(self.nonce) {
+                    // The peer does not know yet that we heard it.
+                    connection.acknowledge_first();
+                } else if new == old {
+                    self.hello_due = true;
+                } else if new.boot_id != old.boot_id {
+                    connection.doubt(now, hello, &self.line.pace);
+                } else if new.incarnation > old.incarnation {
+                    self.events.push_back(Event::Down { reason: DownReason::PeerRestarted });
+                    self.greet(Some(hello), false);
+                } else {
+                    self.line.counters.hellos_stale += 1;
+                }
+            }
+        }
+    }
+
+    fn handle_connection_frame(&mut self, now: Instant, sealed: &frame::Sealed) {
+        if let State::Greeting(greeting) = &self.state {
+            let Some(peer) = greeting.peer else {
+                self.line.counters.frames_stray += 1;
+                return;
+            };
+            // Only a peer that heard our nonce can make a frame that opens.
+            if sealed.open(&packet::identity(peer.nonce, self.nonce)).is_some() {
+                self.establish(now, peer);
+            }
+        }
+        let taken = match &mut self.state {
+            State::Established(connection) => connection.handle_frame(now, sealed, &mut self.line),
+            State::Greeting(_) => None,
+        };
+        if taken.is_none() {
+            self.line.counters.frames_broken += 1;
+        }
+    }
+}
+
+/// Whether we speak a version that the sender of `hello` speaks.
+fn agreed(hello: &Hello) -> bool {
+    version::agree((version::VERSION_MIN, version::VERSION_CURRENT), hello.versions).is_some()
+}
+
+//------------ Changes of state ----------------------------------------------
+
+impl Endpoint {
+    /// Starts the next attempt with a nonce of its own.
+    fn greet(&mut self, peer: Option<Hello>, plain: bool) {
+        self.nonce.incarnation = self.nonce.incarnation.wrapping_add(1).max(1);
+        self.plain = plain;
+        let peer = peer.filter(agreed);
+        self.state = State::Greeting(Greeting { peer, ..Greeting::default() });
+        self.hello_due = true;
+    }
+
+    fn establish(&mut self, now: Instant, peer: Hello) {
+        self.state = State::Established(Box::new(Connection::new(now, self.nonce, peer)));
+        self.hello_due = false;
+        self.line.counters.connections += 1;
+        self.events.push_back(Event::Up { plain: peer.plain });
+    }
+
+    fn hello(&self) -> Hello {
+        let peer = match &self.state {
+            State::Greeting(greeting) => greeting.peer,
+            State::Established(connection) => Some(connection.peer),
+        };
+        Hello {
+            side: self.config.side,
+            versions: (version::VERSION_MIN, version::VERSION_CURRENT),
+            plain: self.plain,
+            nonce: self.nonce,
+            echo: peer.map(|hello| hello.nonce),
+            segment_max: SEGMENT_MAX as u16,
+            window: WINDOW as u16,
+        }
+    }
+}
+
+//------------ Output --------------------------------------------------------
+
+impl Endpoint {
+    /// The next frames for the line, or `None` until `poll_timeout` or another call. A new
+    /// segment is taken from `source`, which is told how long it may be, only when it leaves at
+    /// once: until then what is more urgent can still overtake it.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        mut source: impl FnMut(usize) -> Option<Vec<u8>>,
+    ) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        while out.len() < TRANSMIT_ENOUGH && self.line.pace.is_open(now) {
+            if std::mem::take(&mut self.hello_due) {
+                self.transmit_hello(now, &mut out);
+                continue;
+            }
+            let State::Established(connection) = &mut self.state else { break };
+            if !connection.transmit(now, &mut source, &mut self.line, &mut out) {
+                break;
+            }
+        }
+        (!out.is_empty()).then_some(out)
+    }
+
+    fn transmit_hello(&mut self, now: Instant, out: &mut Vec<u8>) {
+        let hello = self.hello();
+        self.line.transmit(now, HELLO_PREFIX, &hello.encode(), out);
+        if let State::Greeting(greeting) = &mut self.state {
+            let interval = match greeting.incompatible {
+                Some(_) => HELLO_INTERVAL_INCOMPATIBLE,
+                None => HELLO_INTERVAL,
+            };
+            // On a very slow line hellos must not follow each other without a pause.
+            let pause = self.line.pace.line_time(8 * Hello::LEN);
+            greeting.hello_at = Some(now + interval.max(pause));
+        }
+    }
+
+    /// The next change of the connection.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next segment of the present connection, in order.
+    pub fn poll_segment(&mut self) -> Option<Vec<u8>> {
+        match &mut self.state {
+            State::Established(connection) => connection.read(),
+            State::Greeting(_) => None,
+        }
+    }
+
+    /// When to call `handle_timeout` and drain again at the latest; `source_waits` says whether
+    /// the source of `poll_transmit` has something to send.
+    pub fn poll_timeout(&self, source_waits: bool) -> Option<Instant> {
+        let (timer, wants_to_send) = match &self.state {
+            State::Greeting(greeting) => (greeting.hello_at, false),
+            State::Established(connection) => {
+                (connection.timers.next(), connection.wants_to_send(source_waits, &self.line.pace))
+            }
+        };
+        let line = (self.hello_due || wants_to_send).then(|| self.line.pace.opens_at());
+        [timer, line].into_iter().flatten().min()
+    }
+
+    /// Whether there is a connection.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Established(_))
+    }
+
+    /// The smoothed round trip of the present connection, without the line's own time for a
+    /// segment.
+    pub fn round_trip(&self) -> Option<Duration> {
+        match &self.state {
+            State::Established(connection) => connection.round_trip(),
+            State::Greeting(_) => None,
+        }
+    }
+
+    /// What was counted since the endpoint was made.
+    pub fn counters(&self) -> LinkCounters {
+        LinkCounters {
+            frames_broken: self.line.counters.frames_broken + self.decoder.broken(),
+            frames_oversized: self.decoder.oversized(),
+            ..self.line.counters
+        }
+    }
+}

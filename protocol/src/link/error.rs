@@ -1,0 +1,24 @@
+//! Why a connection ends.
+
+/// Why a connection ended. The endpoint is already on its way to the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DownReason {
+    /// Nothing good came from the peer for too long: cable out, peer off, or noise.
+    #[error("no good frame from the peer for {seconds} s")]
+    Silence {
+        /// How long the endpoint waited.
+        seconds: u64,
+    },
+    /// The peer started anew, or another one is on the line.
+    #[error("the peer started anew")]
+    PeerRestarted,
+    /// The peer sent segments that no correct program sends.
+    #[error("the peer broke the protocol: {what}")]
+    PeerMisbehaved {
+        /// Which rule.
+        what: &'static str,
+    },
+    /// A patch could not be undone here; the next connection does without references.
+    #[error("a patch of the peer could not be undone; the next connection is sent plain")]
+    PatchFailed,
+}

@@ -1,0 +1,336 @@
+//! The session: the layers in one piece, as the two programs use them.
+//!
+//! A message is encoded, packed against what the other end has, cut into chunks on its lane, and
+//! carried by the link; on the other side the same in reverse. Which references exist is known
+//! without asking: within a lane both ends see the same messages in the same order, so both keep
+//! the same few. What was asked and what is answered is the business of the programs.
+//!
+//! Contract: within one connection a message arrives at most once, and in order within its lane.
+//! When a connection ends, what was not delivered is forgotten on both sides, and the programs ask
+//! again after `Up`.
+
+mod history;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, marker::PhantomData};
+
+use self::history::{Entry, Histories};
+pub use self::history::{KEPT_BYTES, KEPT_LENGTH_MAX, KEPT_MESSAGES};
+pub use crate::link::{DownReason, LinkCounters, Side};
+use crate::{
+    codec::CodecError,
+    lanes,
+    link::{self, Endpoint, EndpointConfig},
+    message::{Answer, Lane, MESSAGE_MAX, Message, Request},
+    patch::{self, PatchError},
+    time::{Duration, Instant},
+};
+
+/// Packed bytes that wait to be read by the program; beyond that, segments wait in the link, and
+/// the peer waits with what it has.
+const UNREAD_BYTES_MAX: usize = 512 * 1024;
+/// How many earlier messages of the same kind are tried as references: requests for several
+/// profiles come mixed.
+const CANDIDATES_MAX: usize = 4;
+
+const _: () = assert!(UNREAD_BYTES_MAX > lanes::PACKED_MAX);
+
+/// The frontend's end: sends requests, receives answers.
+pub type FrontendSession = Session<Request, Answer>;
+/// The signer's end: sends answers, receives requests.
+pub type SignerSession = Session<Answer, Request>;
+
+/// What distinguishes one session from another.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionConfig {
+    /// Which end of the cable this is.
+    pub side: Side,
+    /// Random, once per start of the process: two runs of a program are never the same peer.
+    pub boot_id: u64,
+    /// Bytes per second that the line carries; `None` for a line without a limit.
+    pub line_rate: Option<u32>,
+}
+
+/// What the session tells the program.
+#[derive(Debug)]
+pub enum Event<In> {
+    /// A new connection: ask again for what was not answered.
+    Up,
+    /// The connection ended; the session already looks for the next one.
+    Down {
+        /// Why.
+        reason: DownReason,
+    },
+    /// A message.
+    Message(In),
+    /// The peer speaks no common version; one of the two needs an upgrade.
+    Incompatible {
+        /// The oldest and the newest version of the peer.
+        theirs: (u8, u8),
+    },
+    /// The peer sent bytes that are no message. They are dropped, and the session goes on.
+    Undecodable {
+        /// On which lane.
+        lane: Lane,
+        /// What is wrong with them.
+        error: CodecError,
+    },
+}
+
+/// Why a message was not taken. Nothing was sent; the caller keeps the message.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// There is no connection; send again after `Up`.
+    #[error("the cable is down; send again when it is up")]
+    NotUp,
+    /// No connection will ever carry the message.
+    #[error("a message of {length} bytes is longer than the {limit} the cable takes")]
+    TooLong {
+        /// Its encoded length.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The message has no encoding.
+    #[error("the message has no encoding")]
+    Unencodable(#[from] CodecError),
+    /// Too much waits in this lane; send again when some of it has left.
+    #[error("too much waits in lane {lane:?}")]
+    LaneFull {
+        /// Which lane.
+        lane: Lane,
+    },
+}
+
+/// What was counted since the session was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// What the link counted.
+    pub link: LinkCounters,
+    /// Messages taken from the program.
+    pub messages_sent: u64,
+    /// Messages given to the program.
+    pub messages_received: u64,
+    /// Their encoded length, before packing.
+    pub message_bytes_sent: u64,
+    /// Their packed length.
+    pub packed_bytes_sent: u64,
+    /// Patches of the peer that could not be undone.
+    pub patches_failed: u64,
+    /// Messages of the peer that could not be decoded.
+    pub messages_undecodable: u64,
+    /// Segments of the peer that no correct program sends.
+    pub segments_misbehaved: u64,
+}
+
+/// One end of the cable.
+///
+/// After any of `handle_bytes`, `handle_timeout` and `send`, drain `poll_transmit` and
+/// `poll_event`, then ask `poll_timeout` when to call `handle_timeout` at the latest. Time never
+/// goes backwards.
+#[derive(Debug)]
+pub struct Session<Out, In> {
+    endpoint: Endpoint,
+    outgoing: lanes::Outgoing,
+    incoming: lanes::Incoming,
+    histories: Histories,
+    /// Complete packed messages of the present connection, not unpacked yet: so what waits here
+    /// is bounded by bytes that came, however much they unpack to.
+    unread: VecDeque<(Lane, Vec<u8>)>,
+    events: VecDeque<Event<In>>,
+    /// Whether packing pays: a line without a limit is faster than the packer.
+    packing: bool,
+    /// Whether the peer takes references in this connection.
+    references: bool,
+    counters: Counters,
+    messages: PhantomData<fn(Out) -> In>,
+}
+
+impl<Out: Message, In: Message> Session<Out, In> {
+    /// A session that looks for its peer at once.
+    pub fn new(config: SessionConfig, now: Instant) -> Self {
+        let SessionConfig { side, boot_id, line_rate } = config;
+        Self {
+            endpoint: Endpoint::new(EndpointConfig { side, boot_id, line_rate }, now),
+            outgoing: lanes::Outgoing::default(),
+            incoming: lanes::Incoming::default(),
+            histories: Histories::default(),
+            unread: VecDeque::new(),
+            events: VecDeque::new(),
+            packing: line_rate.is_some(),
+            references: false,
+            counters: Counters::default(),
+            messages: PhantomData,
+        }
+    }
+
+    /// Takes what came from the line, in pieces of any length.
+    pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
+        self.endpoint.handle_bytes(now, bytes);
+        self.advance();
+    }
+
+    /// Runs the timers that are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        self.advance();
+    }
+
+    /// Takes a message for the peer.
+    pub fn send(&mut self, _now: Instant, message: &Out) -> Result<(), SendError> {
+        if !self.is_up() {
+            return Err(SendError::NotUp);
+        }
+        let lane = message.lane();
+        if !self.outgoing.has_room(lane) {
+            return Err(SendError::LaneFull { lane });
+        }
+        let bytes = message.to_bytes()?;
+        if bytes.len() > MESSAGE_MAX {
+            return Err(SendError::TooLong { length: bytes.len(), limit: MESSAGE_MAX });
+        }
+        let packed = self.pack(message, &bytes);
+        self.counters.messages_sent += 1;
+        self.counters.message_bytes_sent += bytes.len() as u64;
+        self.counters.packed_bytes_sent += packed.len() as u64;
+        self.histories.sent(lane, Entry::new(message, bytes));
+        self.outgoing.push(lane, packed);
+        Ok(())
+    }
+
+    /// The next whole frames for the line, or `None` until `poll_timeout` or another call.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let outgoing = &mut self.outgoing;
+        self.endpoint.poll_transmit(now, |length_max| outgoing.next_segment(length_max))
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event<In>> {
+        loop {
+            self.advance();
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let (lane, packed) = self.unread.pop_front()?;
+            if let Some(event) = self.read(lane, &packed) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// When to call `handle_timeout` and drain again at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.endpoint.poll_timeout(!self.outgoing.is_empty())
+    }
+
+    /// Whether there is a connection.
+    pub fn is_up(&self) -> bool {
+        self.endpoint.is_up()
+    }
+
+    /// The smoothed round trip of the present connection, without the line's own time for a
+    /// segment.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.endpoint.round_trip()
+    }
+
+    /// What was counted since the session was made.
+    pub fn counters(&self) -> Counters {
+        Counters { link: self.endpoint.counters(), ..self.counters }
+    }
+
+    /// Packs against the request that the peer sent under the same id and the last messages of
+    /// the same kind: whichever is shortest.
+    fn pack(&self, message: &Out, bytes: &[u8]) -> Vec<u8> {
+        if !self.packing {
+            return patch::store(bytes);
+        }
+        if !self.references {
+            return patch::pack(bytes, &[]);
+        }
+        let request = message.request_id().and_then(|id| self.histories.received_under(id));
+        let alike = self.histories.sent_alike(message.lane(), message.kind());
+        let mut shortest = patch::pack(bytes, request.as_slice());
+        for candidate in alike.take(CANDIDATES_MAX) {
+            let references: Vec<&[u8]> = request.into_iter().chain([candidate]).collect();
+            let packed = patch::pack(bytes, &references);
+            if packed.len() < shortest.len() {
+                shortest = packed;
+            }
+        }
+        shortest
+    }
+
+    /// Takes the link's news and as many of its segments as may wait here.
+    fn advance(&mut self) {
+        while let Some(event) = self.endpoint.poll_event() {
+            self.forget_connection();
+            let event = match event {
+                link::Event::Up { plain } => {
+                    self.references = !plain;
+                    Event::Up
+                }
+                link::Event::Down { reason } => Event::Down { reason },
+                link::Event::Incompatible { theirs } => Event::Incompatible { theirs },
+            };
+            self.events.push_back(event);
+        }
+        while self.unread_bytes() < UNREAD_BYTES_MAX
+            && let Some(segment) = self.endpoint.poll_segment()
+        {
+            if let Err(error) = self.incoming.take(&segment, &mut self.unread) {
+                self.counters.segments_misbehaved += 1;
+                let what = error.rule();
+                self.endpoint.disconnect(DownReason::PeerMisbehaved { what });
+                return self.advance();
+            }
+        }
+    }
+
+    fn unread_bytes(&self) -> usize {
+        self.unread.iter().map(|(_, packed)| packed.len()).sum()
+    }
+
+    fn forget_connection(&mut self) {
+        self.outgoing = lanes::Outgoing::default();
+        self.incoming = lanes::Incoming::default();
+        self.histories = Histories::default();
+        self.unread.clear();
+    }
+
+    /// Unpacks and decodes one message.
+    fn read(&mut self, lane: Lane, packed: &[u8]) -> Option<Event<In>> {
+        let resolve = |name| self.histories.resolve(lane, name);
+        let bytes = match patch::unpack(packed, resolve, MESSAGE_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.give_up(error);
+                return None;
+            }
+        };
+        let message = In::from_bytes(&bytes);
+        let entry = match &message {
+            Ok(message) => Entry::new(message, bytes),
+            // Kept all the same: the peer keeps what it sent, and may refer to it.
+            Err(_) => Entry::undecodable(bytes),
+        };
+        self.histories.received(lane, entry);
+        Some(match message {
+            Ok(message) => {
+                self.counters.messages_received += 1;
+                Event::Message(message)
+            }
+            Err(error) => {
+                self.counters.messages_undecodable += 1;
+                Event::Undecodable { lane, error }
+            }
+        })
+    }
+
+    /// The message is lost with its references, so the connection is: the next one is plain.
+    fn give_up(&mut self, _error: PatchError) {
+        self.counters.patches_failed += 1;
+        self.endpoint.disconnect(DownReason::PatchFailed);
+    }
+}

@@ -1,0 +1,41 @@
+//! Protocol versions.
+//!
+//! Every Hello names the range of versions its sender speaks; both sides then use the highest
+//! version in both ranges, and if there is none both say so and keep asking slowly. The Hello
+//! itself keeps its place and meaning in all versions: later ones may only append fields, which
+//! older ones ignore.
+//!
+//! Policy: a release speaks [`VERSION_CURRENT`] and the version before it, so that the two sides
+//! can be upgraded one after the other, in either order. Version 1 is being written until it is
+//! declared frozen; from then on its golden bytes (`tests/golden/v1`) never change, and whatever
+//! changes a byte on the wire is a new version with golden bytes of its own.
+
+/// The oldest version that this release speaks.
+pub const VERSION_MIN: u8 = 1;
+/// The newest version that this release speaks.
+pub const VERSION_CURRENT: u8 = 1;
+
+const _: () = assert!(VERSION_MIN <= VERSION_CURRENT);
+const _: () = assert!(VERSION_CURRENT - VERSION_MIN <= 1);
+
+/// The highest version in both ranges.
+pub fn agree(ours: (u8, u8), theirs: (u8, u8)) -> Option<u8> {
+    let highest = ours.1.min(theirs.1);
+    (highest >= ours.0.max(theirs.0)).then_some(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_common_version_wins_and_no_overlap_is_none() {
+        assert_eq!(agree((1, 1), (1, 1)), Some(1));
+        assert_eq!(agree((1, 2), (2, 3)), Some(2));
+        assert_eq!(agree((2, 3), (1, 2)), Some(2));
+        assert_eq!(agree((1, 1), (2, 3)), None);
+        assert_eq!(agree((3, 4), (1, 2)), None);
+        // A range that is upside down overlaps with nothing.
+        assert_eq!(agree((1, 1), (2, 1)), None);
+    }
+}

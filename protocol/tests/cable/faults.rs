@@ -1,0 +1,460 @@
+//! Two sessions over a bad cable: what arrives, once, in order, and how soon after a fault.
+
+use std::collections::BTreeSet;
+
+use crate::support::{Faults, LINE_RATE, Pair, Random};
+use protocol::{
+    frame,
+    link::HELLO_PREFIX,
+    message::{Answer, CatalogueQuery, IssueCertificate, Message, Request, RequestId},
+    session::{DownReason, FrontendSession, SendError, SessionConfig, Side},
+    time::{Duration, Instant},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const PACED: Option<u32> = Some(LINE_RATE);
+
+fn id(number: u64) -> RequestId {
+    let mut octets = [0; 16];
+    octets[8..].copy_from_slice(&number.to_be_bytes());
+    RequestId::from_bytes(octets)
+}
+
+/// About the size and the compressibility of a real CSR.
+fn issue(number: u64, length: usize) -> Request {
+    Request::Issue(IssueCertificate {
+        id: id(number),
+        authority: "issuing".parse().unwrap(),
+        profile: "server".parse().unwrap(),
+        days: Some(90),
+        subject: None,
+        subject_alt_names: None,
+        csr: Random(number).bytes(length).try_into().unwrap(),
+    })
+}
+
+fn answer(request: &Request) -> Option<Answer> {
+    let Request::Issue(issue) = request else { return None };
+    let mut certificate = issue.csr.to_vec();
+    certificate.extend(Random(7).bytes(500));
+    Some(Answer::Issued { id: issue.id, certificate: certificate.try_into().unwrap() })
+}
+
+/// The two programs in small: the frontend asks until it is answered, the signer answers.
+struct Work {
+    pair: Pair,
+    open: BTreeSet<u64>,
+    lengths: Vec<usize>,
+    answered: usize,
+    asked_in: usize,
+    served: usize,
+    heard: usize,
+}
+
+impl Work {
+    fn new(pair: Pair, requests: u64, random: &mut Random) -> Self {
+        Self {
+            pair,
+            open: (0..requests).collect(),
+            lengths: (0..requests).map(|_| 1 + random.below(2000) as usize).collect(),
+            answered: 0,
+            asked_in: 0,
+            served: 0,
+            heard: 0,
+        }
+    }
+
+    /// What the programs do after the sessions moved.
+    fn turn(&mut self) {
+        let pair = &mut self.pair;
+        if pair.frontend.ups != self.asked_in && pair.frontend.session.is_up() {
+            self.asked_in = pair.frontend.ups;
+            for number in &self.open {
+                let request = issue(*number, self.lengths[*number as usize]);
+                pair.frontend.session.send(pair.now, &request).unwrap();
+            }
+        }
+        while let Some(request) = pair.signer.heard.get(self.served) {
+            let Request::Issue(issue) = request else { panic!("{request:?} was never sent") };
+            let number = u64::from_be_bytes(issue.id.as_bytes()[8..].try_into().unwrap());
+            assert_eq!(*issue.csr, Random(number).bytes(self.lengths[number as usize]));
+            // An answer to a connection that ended meanwhile is lost; the frontend asks again.
+            pair.signer.session.send(pair.now, &answer(request).unwrap()).ok();
+            self.served += 1;
+        }
+        while let Some(heard) = pair.frontend.heard.get(self.heard) {
+            let Answer::Issued { id, .. } = heard else { panic!("{heard:?} was never sent") };
+            let number = u64::from_be_bytes(id.as_bytes()[8..].try_into().unwrap());
+            let request = issue(number, self.lengths[number as usize]);
+            assert_eq!(Some(heard), answer(&request).as_ref());
+            self.answered += usize::from(self.open.remove(&number));
+            self.heard += 1;
+        }
+    }
+
+    /// Lets `time` pass, or less if everything is answered.
+    fn drive(&mut self, time: Duration) -> bool {
+        let end = self.pair.now + time;
+        while self.pair.now < end && !self.open.is_empty() {
+            self.pair.step(end);
+            self.turn();
+        }
+        self.open.is_empty()
+    }
+}
+
+//------------ Coming up -----------------------------------------------------
+
+#[test]
+fn the_link_is_up_at_once_whoever_starts_first() {
+    for delay_ms in [0, 1, 5, 30, 400, 499, 501, 60_000] {
+        for signer_first in [false, true] {
+            let mut pair = Pair::new(PACED, delay_ms);
+            pair.cut();
+            pair.drive(Duration::from_millis(delay_ms));
+            match signer_first {
+                true => pair.frontend.restart(pair.now),
+                false => pair.signer.restart(pair.now),
+            }
+            pair.join();
+            let time = pair.drive_until(SECOND, Pair::is_up);
+            assert!(time.is_some_and(|time| time < SECOND / 10), "{delay_ms} ms: {time:?}");
+        }
+    }
+}
+
+#[test]
+fn a_looped_back_line_never_comes_up() {
+    let now = Instant::ZERO;
+    let config = SessionConfig { side: Side::Frontend, boot_id: 1, line_rate: PACED };
+    let mut session = FrontendSession::new(config, now);
+    for _ in 0..20 {
+        let now = session.poll_timeout().unwrap_or(now);
+        session.handle_timeout(now);
+        while let Some(bytes) = session.poll_transmit(now) {
+            session.handle_bytes(now, &bytes);
+        }
+    }
+    assert!(!session.is_up());
+    assert!(session.counters().link.hellos_reflected >= 5);
+}
+
+#[test]
+fn an_idle_link_stays_up_and_costs_little() {
+    let mut pair = Pair::connected(PACED, 3);
+    let before = pair.up.carried;
+    pair.drive(600 * SECOND);
+    assert_eq!((pair.frontend.ups, pair.signer.ups), (1, 1));
+    let per_second = (pair.up.carried - before) as f64 / 600.0;
+    assert!(per_second < 10.0, "{per_second} bytes per second");
+}
+
+/// Someone else's hello, byte by byte as SPEC.md has it.
+fn foreign_hello(side: u8, versions: [u8; 2], boot_id: u64) -> Vec<u8> {
+    let mut body = vec![1, side, versions[0], versions[1], 0];
+    body.extend_from_slice(&boot_id.to_le_bytes());
+    body.extend_from_slice(&1u32.to_le_bytes());
+    body.extend_from_slice(&[0; 12]);
+    body.extend_from_slice(&4096u16.to_le_bytes());
+    body.extend_from_slice(&128u16.to_le_bytes());
+    let mut wire = vec![frame::DELIMITER];
+    frame::encode(HELLO_PREFIX, &body, &mut wire);
+    wire
+}
+
+#[test]
+fn a_peer_without_a_common_version_is_told_once_and_answered() {
+    let mut pair = Pair::new(PACED, 4);
+    pair.cut();
+    pair.drive(SECOND);
+    let frames = pair.frontend.session.counters().link.frames_sent;
+    for _ in 0..20 {
+        pair.now += SECOND / 2;
+        pair.frontend.session.handle_bytes(pair.now, &foreign_hello(2, [7, 9], 77));
+        pair.drain();
+        pair.drive(SECOND / 2);
+    }
+    assert_eq!(pair.frontend.others, ["Incompatible { theirs: (7, 9) }"]);
+    // One answer at once, then one in five seconds.
+    let answers = pair.frontend.session.counters().link.frames_sent - frames;
+    assert!((3..=6).contains(&answers), "{answers} hellos in 20 s");
+    // The peer is upgraded.
+    pair.join();
+    assert!(pair.drive_until(6 * SECOND, Pair::is_up).is_some());
+}
+
+//------------ Noise ---------------------------------------------------------
+
+#[test]
+fn every_request_is_answered_over_any_mixture_of_noise() {
+    for seed in 0..250 {
+        let mut random = Random(seed);
+        let mut work = Work::new(Pair::new(PACED, seed), 1 + random.below(12), &mut random);
+        let mut level = |scale: f64| if random.chance(0.5) { scale } else { 0.0 };
+        work.pair.set_faults(Faults {
+            bit_error: level(2e-4),
+            drop: level(1e-3),
+            duplicate: level(1e-3),
+            text: level(3e-4),
+        });
+        let done = work.drive(120 * SECOND);
+        assert!(done, "seed {seed}: {} of {} open", work.open.len(), work.lengths.len());
+    }
+}
+
+#[test]
+fn a_line_that_is_all_noise_is_quiet_again_within_two_seconds() {
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let mut work = Work::new(Pair::new(PACED, seed), 4, &mut random);
+        work.pair.set_faults(Faults { bit_error: 0.05, drop: 0.05, ..Faults::default() });
+        let noise = Duration::from_millis(500 + random.below(40_000));
+        work.drive(noise);
+        work.pair.set_faults(Faults::default());
+        let time = work.pair.drive_until(5 * SECOND, Pair::is_up).expect("up after the noise");
+        assert!(time <= 2 * SECOND, "seed {seed}: {time:?} after {noise:?} of noise");
+        assert!(work.drive(5 * SECOND), "seed {seed}: answered soon after the noise");
+    }
+}
+
+#[test]
+fn text_in_mid_frame_costs_that_frame_only() {
+    let mut pair = Pair::connected(PACED, 6);
+    pair.up.set_faults(Faults { text: 1e-3, ..Faults::default() });
+    for number in 0..20 {
+        pair.frontend.session.send(pair.now, &issue(number, 700)).unwrap();
+    }
+    pair.drive_until(20 * SECOND, |pair| pair.signer.heard.len() == 20).unwrap();
+    let heard: Vec<_> = pair.signer.heard.iter().map(|m| m.request_id().unwrap()).collect();
+    assert_eq!(heard, (0..20).map(id).collect::<Vec<_>>());
+    assert_eq!((pair.signer.ups, pair.signer.downs.len()), (1, 0));
+    assert!(pair.signer.session.counters().link.frames_broken > 0);
+}
+
+#[test]
+fn a_flood_of_garbage_changes_nothing() {
+    let mut pair = Pair::connected(PACED, 8);
+    let mut random = Random(8);
+    for _ in 0..200 {
+        let length = random.below(20_000) as usize;
+        let mut garbage = random.bytes(length);
+        if random.chance(0.3) {
+            // Without delimiters.
+            garbage.iter_mut().for_each(|byte| *byte |= 1);
+        }
+        pair.signer.session.handle_bytes(pair.now, &garbage);
+        pair.drain();
+        pair.drive(Duration::from_millis(20));
+    }
+    pair.frontend.session.send(pair.now, &issue(1, 300)).unwrap();
+    assert!(pair.drive_until(5 * SECOND, |pair| pair.signer.heard.len() == 1).is_some());
+    assert_eq!((pair.signer.ups, pair.signer.others.len()), (1, 0));
+}
+
+//------------ Frames one by one ---------------------------------------------
+
+/// The frames that a session sends when it has just come up and has a message to send.
+fn captured() -> (Pair, Vec<u8>) {
+    let mut pair = Pair::connected(PACED, 9);
+    pair.drive(SECOND);
+    pair.frontend.session.send(pair.now, &issue(1, 180)).unwrap();
+    let wire = pair.frontend.session.poll_transmit(pair.now).unwrap();
+    (pair, wire)
+}
+
+#[test]
+fn a_segment_with_any_flipped_bit_or_cut_anywhere_is_not_taken() {
+    let (mut pair, wire) = captured();
+    let end = wire.len() - 1;
+    let before = pair.signer.session.counters().link;
+    for bit in 0..wire.len() * 8 {
+        let mut damaged = wire.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        damaged.push(frame::DELIMITER);
+        pair.signer.session.handle_bytes(pair.now, &damaged);
+    }
+    // The frame without the delimiters around it is whole, so cuts start within.
+    for cut in 1..end {
+        let mut damaged = wire[..cut].to_vec();
+        damaged.push(frame::DELIMITER);
+        pair.signer.session.handle_bytes(pair.now, &damaged);
+    }
+    let after = pair.signer.session.counters().link;
+    // Flips of the delimiter in front join it with the frame, or leave it good: only those eight
+    // can be taken, and only once.
+    assert!(after.segments_received - before.segments_received <= 1);
+    assert!(after.segments_duplicate - before.segments_duplicate <= 8);
+    pair.signer.session.handle_bytes(pair.now, &wire);
+    pair.drain();
+    assert_eq!(pair.signer.heard, [issue(1, 180)]);
+}
+
+#[test]
+fn a_hello_with_any_flipped_bit_or_cut_anywhere_is_not_taken() {
+    let wire = foreign_hello(2, [1, 1], 42);
+    let config = SessionConfig { side: Side::Frontend, boot_id: 1, line_rate: PACED };
+    let mut session = FrontendSession::new(config, Instant::ZERO);
+    for bit in 8..wire.len() * 8 {
+        let mut damaged = wire.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        damaged.push(frame::DELIMITER);
+        session.handle_bytes(Instant::ZERO, &damaged);
+    }
+    for cut in 1..wire.len() - 1 {
+        let mut damaged = wire[..cut].to_vec();
+        damaged.push(frame::DELIMITER);
+        session.handle_bytes(Instant::ZERO, &damaged);
+    }
+    assert_eq!(session.counters().link.frames_received, 0);
+    session.handle_bytes(Instant::ZERO, &wire);
+    assert_eq!(session.counters().link.frames_received, 1);
+}
+
+//------------ Cuts and restarts ---------------------------------------------
+
+#[test]
+fn a_cut_of_any_length_ends_with_every_request_answered() {
+    for (seed, cut_ms) in (0..).zip([1, 50, 900, 3000, 9500, 11_000, 60_000, 3_600_000]) {
+        let mut random = Random(seed);
+        let mut work = Work::new(Pair::connected(PACED, seed), 20, &mut random);
+        work.turn();
+        work.drive(Duration::from_millis(700));
+        work.pair.cut();
+        work.drive(Duration::from_millis(cut_ms));
+        work.pair.join();
+        let time = work.pair.drive_until(5 * SECOND, Pair::is_up).expect("up after the cut");
+        assert!(time <= 2 * SECOND, "{time:?} after {cut_ms} ms");
+        assert!(work.drive(20 * SECOND), "cut of {cut_ms} ms");
+        let silent = cut_ms > 10_000;
+        let silence = DownReason::Silence { seconds: 10 };
+        assert_eq!(work.pair.frontend.downs, if silent { vec![silence] } else { vec![] });
+    }
+}
+
+#[test]
+fn either_side_restarted_at_any_moment_is_found_again_within_two_seconds() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let mut work = Work::new(Pair::new(PACED, seed), 8, &mut random);
+        for _ in 0..=random.below(3) {
+            // Often within the handshake, else in mid-work.
+            let moment = if random.chance(0.5) { 15_000 } else { 2_500_000 };
+            work.drive(Duration::from_micros(random.below(moment)));
+            if random.chance(0.5) {
+                work.pair.frontend.restart(work.pair.now);
+                work.asked_in = usize::MAX;
+            } else {
+                work.pair.signer.restart(work.pair.now);
+            }
+        }
+        let before = work.pair.frontend.ups;
+        let agree = |pair: &Pair| pair.is_up() && pair.frontend.ups > before;
+        let start = work.pair.now;
+        while !(agree(&work.pair) || work.open.is_empty()) {
+            let time = work.pair.now.saturating_since(start);
+            assert!(time <= 2 * SECOND, "seed {seed}: not up after {time:?}");
+            let limit = work.pair.now + SECOND;
+            work.pair.step(limit);
+            work.turn();
+        }
+        assert!(work.drive(20 * SECOND), "seed {seed}: {} open", work.open.len());
+    }
+}
+
+#[test]
+fn bytes_of_an_earlier_connection_are_merely_broken_frames() {
+    // Everything the signer ever sent, kept by a tty and spilled into the next connection.
+    let mut pair = Pair::connected(PACED, 11);
+    pair.frontend.session.send(pair.now, &issue(1, 400)).unwrap();
+    pair.drive(SECOND);
+    let mut stale = Vec::new();
+    for number in 0..5 {
+        let answer = answer(&issue(number, 300)).unwrap();
+        pair.signer.session.send(pair.now, &answer).unwrap();
+        while let Some(bytes) = pair.signer.session.poll_transmit(pair.now) {
+            stale.extend_from_slice(&bytes);
+        }
+        pair.drive(SECOND / 5);
+    }
+    pair.signer.restart(pair.now);
+    while let Some(bytes) = pair.signer.session.poll_transmit(pair.now) {
+        stale.extend_from_slice(&bytes);
+    }
+    pair.signer.restart(pair.now);
+    let heard = pair.frontend.heard.len();
+    for _ in 0..3 {
+        pair.down.inject(pair.now, &stale);
+        pair.drive(3 * SECOND);
+    }
+    assert!(pair.is_up());
+    assert_eq!(pair.frontend.heard.len(), heard);
+    let ups = pair.frontend.ups;
+    pair.down.inject(pair.now, &stale);
+    pair.frontend.session.send(pair.now, &issue(9, 400)).unwrap();
+    pair.drive(3 * SECOND);
+    assert_eq!(pair.signer.heard.last(), Some(&issue(9, 400)));
+    // The stale hello of a boot that is gone raises a doubt, which the living peer dispels.
+    assert_eq!((pair.frontend.ups, pair.frontend.heard.len()), (ups, heard));
+}
+
+#[test]
+fn a_stranger_s_hello_does_not_end_a_living_connection() {
+    let mut pair = Pair::connected(PACED, 12);
+    for _ in 0..20 {
+        pair.up.inject(pair.now, &foreign_hello(1, [1, 1], 0xbad));
+        pair.drive(SECOND / 2);
+    }
+    assert_eq!((pair.signer.ups, pair.signer.downs.len()), (1, 0));
+}
+
+//------------ Bounds --------------------------------------------------------
+
+#[test]
+fn a_message_is_refused_with_the_reason_before_anything_is_sent() {
+    let mut pair = Pair::new(PACED, 13);
+    let now = pair.now;
+    let refused = pair.frontend.session.send(now, &issue(1, 10));
+    assert!(matches!(refused, Err(SendError::NotUp)), "{refused:?}");
+    let mut pair = Pair::connected(PACED, 13);
+    let mut taken = 0;
+    let refused = loop {
+        match pair.frontend.session.send(pair.now, &issue(taken, 100)) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, SendError::LaneFull { .. }), "{refused:?}");
+    // Another lane is not touched by that.
+    let query = CatalogueQuery { have: None, serial_high: vec![].try_into().unwrap() };
+    pair.frontend.session.send(pair.now, &Request::Catalogue(query)).unwrap();
+    pair.drive_until(60 * SECOND, |pair| pair.signer.heard.len() as u64 == taken + 1).unwrap();
+}
+
+#[test]
+fn messages_up_to_the_longest_arrive_whole_also_without_a_line_limit() {
+    for line_rate in [PACED, None] {
+        let mut pair = Pair::connected(line_rate, 14);
+        for length in [0, 1, 1000, 64 * 1024] {
+            pair.frontend.session.send(pair.now, &issue(3, length)).unwrap();
+        }
+        pair.drive_until(60 * SECOND, |pair| pair.signer.heard.len() == 4).unwrap();
+        assert_eq!(pair.signer.heard[3], issue(3, 64 * 1024));
+    }
+}
+
+#[test]
+fn a_message_s_patches_shorten_it_on_the_line() {
+    let mut pair = Pair::connected(PACED, 15);
+    for number in 0..30 {
+        pair.frontend.session.send(pair.now, &issue(5, 700)).unwrap();
+        let answers = pair.frontend.heard.len();
+        pair.drive_until(SECOND, |pair| pair.signer.heard.len() > number).unwrap();
+        let answer = answer(pair.signer.heard.last().unwrap()).unwrap();
+        pair.signer.session.send(pair.now, &answer).unwrap();
+        pair.drive_until(SECOND, |pair| pair.frontend.heard.len() > answers).unwrap();
+    }
+    let sent = pair.signer.session.counters();
+    // The CSR's 700 random bytes are in every certificate, and the frontend has them.
+    assert!(sent.packed_bytes_sent * 10 < sent.message_bytes_sent, "{sent:?}");
+    assert_eq!(pair.frontend.session.counters().patches_failed, 0);
+}

@@ -1,0 +1,105 @@
+//! How close to the line's own limit the session comes, on a virtual line of 115,200 baud.
+
+use crate::support::{Faults, LINE_RATE, Pair, Random};
+use protocol::{
+    message::{
+        Answer, CrlPiece, Digest, FetchCrl, Name, PIECE_MAX, Request, RequestId, RevocationReason,
+        Revoke, Serial,
+    },
+    time::Duration,
+};
+
+fn piece(random: &mut Random) -> Answer {
+    let digest = Digest::of(b"crl");
+    Answer::CrlPiece(CrlPiece {
+        authority: "issuing".parse::<Name>().unwrap(),
+        crl_number: 7,
+        crl_digest: digest,
+        crl_length: 10_000_000,
+        packed_digest: digest,
+        packed_length: 5_000_000,
+        offset: 0,
+        bytes: random.bytes(PIECE_MAX).try_into().unwrap(),
+    })
+}
+
+/// Goodput of incompressible bulk from the signer as a share of the line's rate.
+fn goodput(bit_error: f64, seed: u64) -> f64 {
+    let mut random = Random(seed);
+    let mut pair = Pair::connected(Some(LINE_RATE), seed);
+    pair.set_faults(Faults { bit_error, ..Faults::default() });
+    let start = pair.now;
+    let pieces = 12;
+    let (mut sent, mut heard) = (0, 0);
+    while heard < pieces {
+        while sent < pieces && sent < heard + 2 {
+            pair.signer.session.send(pair.now, &piece(&mut random)).unwrap();
+            sent += 1;
+        }
+        pair.drive_until(Duration::from_secs(60), |pair| pair.frontend.heard.len() > heard)
+            .unwrap();
+        heard = pair.frontend.heard.len();
+    }
+    let seconds = pair.now.saturating_since(start).as_secs_f64();
+    (pieces * PIECE_MAX) as f64 / seconds / f64::from(LINE_RATE)
+}
+
+#[test]
+fn bulk_fills_the_line() {
+    for (bit_error, least) in [(0.0, 0.95), (1e-6, 0.94), (1e-5, 0.89), (1e-4, 0.50)] {
+        let shares: Vec<f64> = (1..4).map(|seed| goodput(bit_error, seed)).collect();
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        println!("bit error rate {bit_error:e}: goodput {mean:.4} of the line");
+        assert!(mean >= least, "bit error rate {bit_error:e}: {mean}");
+    }
+}
+
+#[test]
+fn an_urgent_message_overtakes_bulk() {
+    let mut random = Random(5);
+    let mut pair = Pair::connected(Some(LINE_RATE), 5);
+    let mut latencies = Vec::new();
+    for round in 0..40u8 {
+        for _ in 0..2 {
+            pair.frontend.session.send(pair.now, &fetch_like_bulk(&mut random)).ok();
+            while pair.signer.session.send(pair.now, &piece(&mut random)).is_ok() {}
+        }
+        pair.drive(Duration::from_micros(100_000 + 7_777 * u64::from(round)));
+        let revoke = Request::Revoke(Revoke {
+            id: RequestId::from_bytes([round; 16]),
+            authority: "issuing".parse().unwrap(),
+            serial: Serial::from_magnitude(&[1, round]).unwrap(),
+            reason: RevocationReason::KeyCompromise,
+        });
+        let before = pair.signer.heard.len();
+        pair.frontend.session.send(pair.now, &revoke).unwrap();
+        let there = pair
+            .drive_until(Duration::from_secs(5), |pair| {
+                pair.signer.heard[before..].iter().any(|m| matches!(m, Request::Revoke(_)))
+            })
+            .unwrap();
+        let held = Answer::Revoked { id: RequestId::from_bytes([round; 16]), revoked_at: 1 };
+        pair.signer.session.send(pair.now, &held).unwrap();
+        let back = pair
+            .drive_until(Duration::from_secs(5), |pair| {
+                let revoked = |m: &&Answer| matches!(m, Answer::Revoked { .. });
+                pair.frontend.heard.iter().filter(revoked).count() > usize::from(round)
+            })
+            .unwrap();
+        latencies.push((there, back));
+    }
+    let worst = latencies.iter().map(|(_, back)| *back).max().unwrap();
+    let mean = latencies.iter().map(|(_, back)| *back).sum::<Duration>() / latencies.len() as u32;
+    println!("urgent message against bulk: mean {mean:?}, worst {worst:?}");
+    // One segment on the line, the lead, and its own time.
+    assert!(worst <= Duration::from_millis(130), "{worst:?}");
+}
+
+/// The frontend has no bulk of its own; something small so that both directions are busy.
+fn fetch_like_bulk(random: &mut Random) -> Request {
+    Request::FetchCrl(FetchCrl {
+        authority: "issuing".parse().unwrap(),
+        have: Some(Digest::of(&random.bytes(8))),
+        resume: None,
+    })
+}

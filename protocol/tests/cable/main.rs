@@ -1,0 +1,5 @@
+//! Two sessions and a bad cable between them, on virtual time.
+
+mod faults;
+mod goodput;
+mod support;

@@ -1,0 +1,217 @@
+//! `SPEC.md` says what the code does: every table and every example in it is made anew from the
+//! code here and must be in the text, row by row.
+
+use std::{collections::BTreeSet, fmt::Debug, path::PathBuf};
+
+use protocol::{
+    frame, lanes, link,
+    message::{
+        self, Answer, AttributeType, GeneralName, Lane, Message, RefusalCode, RevocationReason,
+    },
+    patch, session,
+    time::{Duration, Instant},
+    version,
+};
+
+use crate::samples::{answers, issue, requests};
+
+fn text_of(file: &str) -> String {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), file].iter().collect();
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Asserts that the table under `heading` has exactly these rows.
+fn assert_table(heading: &str, rows: impl IntoIterator<Item = Vec<String>>) {
+    let spec = text_of("SPEC.md");
+    let section = spec.split(&format!("\n{heading}\n")).nth(1);
+    let section = section.unwrap_or_else(|| panic!("SPEC.md has no heading `{heading}`"));
+    let table = section.lines().skip_while(|line| !line.starts_with('|'));
+    let written: Vec<_> = table.skip(2).take_while(|line| line.starts_with('|')).collect();
+    let expected: Vec<_> =
+        rows.into_iter().map(|cells| format!("| {} |", cells.join(" | "))).collect();
+    assert_eq!(written.join("\n"), expected.join("\n"), "the table under `{heading}`");
+}
+
+fn row<const N: usize>(cells: [String; N]) -> Vec<String> {
+    cells.into()
+}
+
+/// The variant's name, as its `Debug` begins.
+fn variant(value: &impl Debug) -> String {
+    format!("{value:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
+}
+
+#[test]
+fn kinds_of_frames_are_those_of_the_code() {
+    assert_table(
+        "### Bodies",
+        link::KINDS.map(|(name, kind)| row([kind.to_string(), name.to_owned()])),
+    );
+}
+
+#[test]
+fn constants_are_those_of_the_code() {
+    let bytes = |name: &str, value: usize| row([name.into(), value.to_string(), "bytes".into()]);
+    let count = |name: &str, value: usize, what: &str| {
+        row([name.into(), value.to_string(), what.to_owned()])
+    };
+    let time = |name: &str, value: Duration| {
+        row([name.into(), value.as_millis().to_string(), "ms".into()])
+    };
+    assert_table(
+        "## 10 Constants",
+        [
+            bytes("CRC_LEN", frame::CRC_LEN),
+            bytes("BODY_MAX", frame::BODY_MAX),
+            bytes("FRAME_MAX", frame::FRAME_MAX),
+            bytes("SEGMENT_MAX", link::SEGMENT_MAX),
+            count("WINDOW", link::WINDOW, "segments"),
+            time("SEGMENT_TIME", link::SEGMENT_TIME),
+            time("HELLO_INTERVAL", link::HELLO_INTERVAL),
+            time("HELLO_INTERVAL_INCOMPATIBLE", link::HELLO_INTERVAL_INCOMPATIBLE),
+            time("KEEP_ALIVE", link::KEEP_ALIVE),
+            time("SILENCE", link::SILENCE),
+            time("ACK_DELAY", link::ACK_DELAY),
+            time("RETRANSMIT_MAX", link::RETRANSMIT_MAX),
+            bytes("PACKED_MAX", lanes::PACKED_MAX),
+            count("REFERENCES_MAX", patch::REFERENCES_MAX, "references"),
+            bytes("NAME_LEN", patch::NAME_LEN),
+            bytes("CHECK_LEN", patch::CHECK_LEN),
+            count("KEPT_MESSAGES", session::KEPT_MESSAGES, "messages"),
+            bytes("KEPT_BYTES", session::KEPT_BYTES),
+            bytes("KEPT_LENGTH_MAX", session::KEPT_LENGTH_MAX),
+            bytes("MESSAGE_MAX", message::MESSAGE_MAX),
+            bytes("CSR_MAX", message::CSR_MAX),
+            bytes("OPENPGP_KEY_MAX", message::OPENPGP_KEY_MAX),
+            bytes("CERTIFICATE_MAX", message::CERTIFICATE_MAX),
+            bytes("PIECE_MAX", message::PIECE_MAX),
+            count("NAMES_MAX", message::NAMES_MAX, "items"),
+            count("ATTRIBUTES_MAX", message::ATTRIBUTES_MAX, "items"),
+            count("AUTHORITIES_MAX", message::AUTHORITIES_MAX, "items"),
+            count("PROFILES_MAX", message::PROFILES_MAX, "items"),
+            count("ACKNOWLEDGE_MAX", message::ACKNOWLEDGE_MAX, "items"),
+        ],
+    );
+}
+
+#[test]
+fn versions_are_those_of_the_code() {
+    let spec = text_of("SPEC.md");
+    let (min, current) = (version::VERSION_MIN, version::VERSION_CURRENT);
+    let sentence = format!("speaks versions {min} to {current}.");
+    assert!(spec.contains(&sentence), "SPEC.md lacks: {sentence}");
+}
+
+#[test]
+fn lanes_are_those_of_the_code() {
+    let rows = Lane::ALL.map(|lane| row([(lane as u8).to_string(), format!("{lane:?}")]));
+    assert_table("### Lanes", rows);
+}
+
+#[test]
+fn kinds_of_messages_and_their_lanes_are_those_of_the_code() {
+    fn rows<M: Message + Debug>(messages: Vec<(&'static str, M)>) -> Vec<Vec<String>> {
+        let row = |m: &M| row([m.kind().to_string(), variant(m), format!("{:?}", m.lane())]);
+        messages.iter().map(|(_, m)| row(m)).collect()
+    }
+    assert_table("### Requests", rows(requests()));
+    // The sample of a CRL piece is small, so the table says both.
+    let answers = rows(answers()).into_iter().map(|mut row| {
+        if row[1] == "CrlPiece" {
+            row[2] = "Revocation, Bulk".into();
+        }
+        row
+    });
+    assert_table("### Answers", answers);
+}
+
+#[test]
+fn a_crl_piece_travels_with_the_revocations_up_to_the_named_length() {
+    let piece = |packed_length| {
+        let (_, piece) = answers().into_iter().find(|(name, _)| *name == "crl-piece").unwrap();
+        let Answer::CrlPiece(piece) = piece else { unreachable!() };
+        Answer::CrlPiece(message::CrlPiece { packed_length, ..piece }).lane()
+    };
+    assert!(text_of("SPEC.md").contains("`packed_length` of at most 8192"));
+    assert_eq!((piece(8192), piece(8193)), (Lane::Revocation, Lane::Bulk));
+}
+
+#[test]
+fn codes_are_those_of_the_code() {
+    assert_table(
+        "### Refusal codes",
+        RefusalCode::TABLE.map(|(code, name, remedy)| {
+            row([(code as u8).to_string(), name.into(), remedy.into()])
+        }),
+    );
+    assert_table(
+        "### Revocation reasons",
+        RevocationReason::TABLE.map(|(reason, name, code)| {
+            row([(reason as u8).to_string(), name.into(), code.to_string()])
+        }),
+    );
+    assert_table(
+        "### Attribute types",
+        AttributeType::TABLE
+            .map(|(kind, name, oid)| row([(kind as u8).to_string(), name.into(), oid.into()])),
+    );
+    let names = issue().subject_alt_names.unwrap();
+    let numbered = names.iter().enumerate();
+    let rows = numbered.map(|(i, n)| row([i.to_string(), variant(n), n.type_name().to_owned()]));
+    assert_table("### General names", rows);
+    let kinds: BTreeSet<_> = names.iter().map(variant).collect();
+    assert_eq!(kinds.len(), 5, "one sample of each {}", std::any::type_name::<GeneralName>());
+}
+
+#[test]
+fn the_handshake_s_table_is_that_of_the_code() {
+    let source = text_of("src/link.rs");
+    let rows = source.lines().filter_map(|line| line.strip_prefix("//! |"));
+    let rows: Vec<_> = rows.skip(2).map(|row| format!("|{row}")).collect();
+    assert!(rows.len() > 10);
+    let spec = text_of("SPEC.md");
+    for row in rows {
+        assert!(spec.contains(&row), "SPEC.md lacks {row}");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let rows = bytes.chunks(16).map(|row| {
+        let bytes: Vec<_> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        bytes.join(" ")
+    });
+    rows.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_examples_are_what_the_code_sends() {
+    let spec = text_of("SPEC.md");
+    let assert_in = |bytes: &[u8]| {
+        let example = hex(bytes);
+        assert!(spec.contains(&example), "SPEC.md lacks this example:\n{example}");
+    };
+    let config = |side, boot_id| session::SessionConfig { side, boot_id, line_rate: None };
+    let now = Instant::ZERO;
+    let mut frontend =
+        session::FrontendSession::new(config(link::Side::Frontend, 0x0706_0504_0302_0100), now);
+    let mut signer =
+        session::SignerSession::new(config(link::Side::Signer, 0x1716_1514_1312_1110), now);
+    let first = frontend.poll_transmit(now).unwrap();
+    assert_in(&first);
+    signer.handle_bytes(now, &first);
+    let second = signer.poll_transmit(now).unwrap();
+    assert_in(&second);
+    frontend.handle_bytes(now, &second);
+    let third = frontend.poll_transmit(now).unwrap();
+    assert_in(&third);
+    signer.handle_bytes(now, &third);
+    assert!(signer.is_up());
+    let revoke = requests().into_iter().find(|(name, _)| *name == "revoke").unwrap().1;
+    frontend.send(now, &revoke).unwrap();
+    let fourth = frontend.poll_transmit(now).unwrap();
+    assert_in(&fourth);
+    signer.handle_bytes(now, &fourth);
+    let events: Vec<_> = std::iter::from_fn(|| signer.poll_event()).collect();
+    let heard = |e: &session::Event<_>| matches!(e, session::Event::Message(m) if *m == revoke);
+    assert!(events.iter().any(heard), "{events:?}");
+}
