@@ -1,0 +1,284 @@
+//! The operator's side: commands typed at the crash cart, local only.
+//!
+//! No byte from the link reaches this room (invariant I14). It reads the clock and asks the
+//! system for randomness on behalf of the rooms that must not.
+#![expect(clippy::disallowed_methods, reason = "driver: the clocks and the randomness of the vault")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocol::{
+    message::{Name, RefusalCode},
+    port::PortSpec,
+};
+
+use crate::{
+    clock::Moment,
+    fault::Fault,
+    intake,
+    keys::{CaKeyKind, Secret},
+    refusal::Refusal,
+    vault::Random,
+};
+
+mod create;
+mod logging;
+mod report;
+mod run;
+mod store;
+
+/// The isolated signer: holds the CA's keys and signs what its own policy permits.
+#[derive(Debug, Parser)]
+#[command(name = "signer", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done, 2 refused by rule, 3 link or store away, \
+                        4 usage or configuration.")]
+pub struct Arguments {
+    /// The store
+    #[arg(long, global = true, env = "SIGNER_DIR", default_value = "/var/lib/signer")]
+    dir: PathBuf,
+    /// Print JSON instead of text, where something is read
+    #[arg(long, global = true)]
+    json: bool,
+    /// The form of log lines on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogForm::Text)]
+    log: LogForm,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogForm {
+    /// For people
+    Text,
+    /// One object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an empty store
+    Init,
+    /// Roots and issuing authorities
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
+    /// The signer's OpenPGP key
+    #[command(subcommand)]
+    Openpgp(OpenPgpCommand),
+    /// Serve the cable until stopped: the vault, with the gate as its child
+    Run(RunArguments),
+    /// Show the last time hint and how to apply it by hand
+    Time,
+    /// Show what the signer holds and how it is
+    Status,
+    /// Compare the files with the ledger, or write them again
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// The process that sees the wire; started by `run`
+    #[command(hide = true)]
+    Gate {
+        #[arg(long)]
+        link: PortSpec,
+    },
+    /// The process that parses untrusted bytes; started by the gate
+    #[command(hide = true)]
+    Intake,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuthorityCommand {
+    /// Make a root, or with --issued-by an issuing authority
+    Create(CreateArguments),
+    /// List the authorities
+    List,
+}
+
+#[derive(Debug, Args)]
+struct CreateArguments {
+    /// Its name in requests and on disk
+    name: Name,
+    /// Its subject, as /C=DE/O=Example/CN=Example Root or C=DE,O=Example,CN=Example Root
+    #[arg(long)]
+    subject: String,
+    /// rsa:2048 to rsa:8192, ec:P-256 or ec:P-384
+    #[arg(long)]
+    key: CaKeyKind,
+    /// Its validity; 7305 for a root, by the subca profile for an issuing authority
+    #[arg(long)]
+    days: Option<u32>,
+    /// The authority that certifies it, by that authority's subca profile
+    #[arg(long)]
+    issued_by: Option<Name>,
+    /// Let this root sign subscriber certificates on the link's word alone (against CA/B BR
+    /// 4.3.1.1; for those who migrate from such a practice)
+    #[arg(long, conflicts_with = "issued_by")]
+    unattended_root: bool,
+    #[command(flatten)]
+    passphrase: Passphrase,
+}
+
+#[derive(Debug, Args)]
+struct Passphrase {
+    /// A file whose first line is the passphrase of the private keys
+    #[arg(long)]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Passphrase {
+    fn read(&self) -> Result<Option<Secret>, Fault> {
+        self.passphrase_file.as_deref().map(Secret::from_file).transpose()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum OpenPgpCommand {
+    /// Make the signer's certify-only key; prints its revocation certificate once
+    Create {
+        /// The user ID, as "Example CA <ca@example.org>"
+        #[arg(long)]
+        uid: String,
+        /// ed25519, or rsa4096 for correspondents with very old software
+        #[arg(long, default_value = "ed25519")]
+        key: OpenPgpKey,
+        #[command(flatten)]
+        passphrase: Passphrase,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OpenPgpKey {
+    Ed25519,
+    Rsa4096,
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// serial:/dev/ttyS0?baud=115200, pty:/path, or unix:/path (the signer listens)
+    #[arg(long)]
+    link: PortSpec,
+    /// Run the gate as this user, who must be allowed to open the port
+    #[arg(long)]
+    gate_user: Option<String>,
+    #[command(flatten)]
+    passphrase: Passphrase,
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Compare every file with the ledger; changes nothing
+    Check(Passphrase),
+    /// Write index, serial, newcerts and CRL number again from the ledger
+    Rebuild(Passphrase),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The rules say no.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// We could not do it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// A child process or the port failed.
+    #[error("{0:#}")]
+    Process(#[from] anyhow::Error),
+    /// A check found something.
+    #[error("{0}")]
+    Findings(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Refused(_) => 2,
+            Self::Fault(fault) if fault.is_configuration() => 4,
+            Self::Fault(_) | Self::Process(_) | Self::Findings(_) => 3,
+        })
+    }
+}
+
+/// Does what the arguments say.
+pub fn run(arguments: Arguments) -> ExitCode {
+    if matches!(arguments.command, Command::Intake) {
+        return intake::worker::run_on_stdin(); // before anything else runs in that process
+    }
+    logging::start(arguments.log);
+    match dispatch(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            // The one sentence for the person or script that called.
+            eprintln!("signer: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { dir, json, log, command } = arguments;
+    let needs_store = !matches!(command, Command::Init | Command::Gate { .. } | Command::Intake);
+    if needs_store && !crate::vault::ledger_path(&dir).exists() {
+        return Err(Fault::Configuration(format!(
+            "there is no signer store in {}; name another with --dir, or make one with \
+             `signer init`",
+            dir.display()
+        ))
+        .into());
+    }
+    match command {
+        Command::Init => create::init(&dir, now()?)?,
+        Command::Authority(AuthorityCommand::Create(arguments)) => {
+            let passphrase = arguments.passphrase.read()?;
+            create::authority(&dir, &arguments, passphrase.as_ref(), system_random(), now()?, json)?;
+        }
+        Command::Authority(AuthorityCommand::List) => report::authorities(&dir, now()?, json)?,
+        Command::Openpgp(OpenPgpCommand::Create { uid, key, passphrase }) => {
+            create::openpgp(&dir, &uid, key, passphrase.read()?.as_ref(), now()?)?;
+        }
+        Command::Run(arguments) => return run::vault(&dir, &arguments, log),
+        Command::Time => report::time(&dir, now()?, json)?,
+        Command::Status => report::status(&dir, now()?, json)?,
+        Command::Store(StoreCommand::Check(passphrase)) => {
+            store::check(&dir, passphrase.read()?.as_ref(), json)?;
+        }
+        Command::Store(StoreCommand::Rebuild(passphrase)) => {
+            store::rebuild(&dir, passphrase.read()?.as_ref(), &mut system_random())?;
+        }
+        Command::Gate { link } => return Ok(crate::gate::driver::run(link)?),
+        Command::Intake => unreachable!("handled in `run` before logging starts"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The moment by the system's clocks.
+pub(crate) fn now() -> Result<Moment, Fault> {
+    use nix::time::{ClockId, clock_gettime};
+    let read = |clock| {
+        let time = clock_gettime(clock)
+            .map_err(|errno| Fault::Internal(format!("the clock cannot be read: {errno}")))?;
+        Ok::<_, Fault>(time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000)
+    };
+    Ok(Moment {
+        unix_us: read(ClockId::CLOCK_REALTIME)?,
+        boot_us: read(ClockId::CLOCK_BOOTTIME)?,
+    })
+}
+
+/// The operating system's randomness, through libcrypto's generator.
+fn system_random() -> Random {
+    Box::new(|bytes| Ok(openssl::rand::rand_bytes(bytes)?))
+}
+
+/// The kernel's id of this boot.
+fn boot_id() -> Result<String, Fault> {
+    let text = crate::durable::read_text(Path::new("/proc/sys/kernel/random/boot_id"))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Refuses what a rule of this program forbids an operator.
+fn refuse<T>(code: RefusalCode, text: impl Into<String>) -> Result<T, Failure> {
+    Err(Refusal::new(code, text).into())
+}

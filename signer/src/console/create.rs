@@ -1,0 +1,320 @@
+//! `signer init`, `authority create`, `openpgp create`: what is made once, by a person.
+//!
+//! An authority is made in a directory beside its final place and moved there whole, so that a
+//! pulled plug leaves either nothing of it or all of it.
+
+use std::{fs, io::IsTerminal as _, path::Path};
+
+use openssl::x509::X509;
+use protocol::{
+    message::{Digest, Name, RefusalCode, Serial},
+};
+
+use super::{CreateArguments, Failure, OpenPgpKey, refuse};
+use crate::{
+    audit::Event,
+    authority::{Authority, Layout},
+    calendar::UnixTime,
+    clock::Moment,
+    durable,
+    fault::Fault,
+    keys::{CaKey, Secret},
+    ledger::Ledger,
+    lint, name,
+    openpgp::{self, CaAlgorithm},
+    profile::{DEFAULTS, Permit, Profile, Wish},
+    tbs::{self, Issuer},
+    vault::{self, Random},
+};
+
+/// Twenty years, for a root without a wish.
+const ROOT_DAYS_DEFAULT: u32 = 7_305;
+
+const ROOT_PROFILE: &str = include_str!("../../profiles/subca.toml");
+
+/// Makes an empty store.
+pub(super) fn init(store: &Path, now: Moment) -> Result<(), Failure> {
+    let ledger_path = vault::ledger_path(store);
+    if ledger_path.exists() {
+        return Err(Fault::Configuration(format!(
+            "{} holds a store already; nothing was changed",
+            store.display()
+        ))
+        .into());
+    }
+    fs::create_dir_all(store.parent().unwrap_or(store))
+        .map_err(Fault::disk("create", store))?;
+    for (part, mode) in
+        [("", 0o700), ("audit", 0o700), ("authorities", 0o755), ("openpgp", 0o700), ("run", 0o755)]
+    {
+        durable::directory(&store.join(part), mode)?;
+    }
+    let mut ledger = Ledger::create(&ledger_path)?;
+    let mut tx = ledger.begin(now.unix())?;
+    tx.audit(&Event::StoreCreated)?;
+    tx.commit()?;
+    vault::follow_audit(store, &mut ledger)?;
+    durable::sync_directory(&ledger_path)?;
+    println!("made an empty store in {}", store.display());
+    println!("next: signer authority create NAME --subject DN --key rsa:4096");
+    Ok(())
+}
+
+/// Makes a root, or an issuing authority below one.
+pub(super) fn authority(
+    store: &Path,
+    arguments: &CreateArguments,
+    passphrase: Option<&Secret>,
+    mut random: Random,
+    now: Moment,
+    json: bool,
+) -> Result<(), Failure> {
+    let subject = name::parse(&arguments.subject)
+        .map_err(|error| Fault::Configuration(format!("--subject: {error}")))?;
+    let layout = Layout::new(store, &arguments.name);
+    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
+    if layout.directory().exists() || ledger.authority(&arguments.name)?.is_some() {
+        return Err(Fault::Configuration(format!(
+            "authority {} is there already; nothing was changed",
+            arguments.name
+        ))
+        .into());
+    }
+    let floor = ledger.time_floor()?;
+    if now.unix() < floor {
+        let fault = Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() };
+        return Err(fault.into());
+    }
+    if std::io::stderr().is_terminal() {
+        eprintln!("making a key of kind {}; this may take some seconds", arguments.key);
+    }
+    let key = CaKey::generate(arguments.key)?;
+    let wish = Wish {
+        subject,
+        names: Vec::new(),
+        days: arguments.days,
+        public_key: key.public_key()?,
+    };
+    let made = match &arguments.issued_by {
+        None => self_signed(&key, wish, &mut random, now.unix())?,
+        Some(parent) => {
+            issued_by(store, parent, &mut ledger, wish, passphrase, &mut random, now.unix())?
+        }
+    };
+    let staging = store.join("authorities").join(format!(".{}.new", arguments.name));
+    write_directory(&staging, &key, &made, arguments.unattended_root, passphrase)?;
+    fs::rename(&staging, layout.directory())
+        .map_err(Fault::disk("rename", &staging))?;
+    durable::sync_directory(layout.directory())?;
+
+    let mut tx = ledger.begin(now.unix())?;
+    let id = tx.add_authority(&arguments.name)?;
+    if made.chain.is_empty() {
+        // The root's own serial is the first of its counter.
+        tx.next_serial_counter(id)?;
+    }
+    tx.audit(&Event::AuthorityCreated {
+        authority: arguments.name.to_string(),
+        subject: made.subject.clone(),
+        certificate: Digest::of(&made.certificate).to_string(),
+    })?;
+    tx.commit()?;
+    let authority = Authority::load(store, &arguments.name, &ledger, passphrase)?;
+    vault::sign_crl(&authority, &mut ledger, now.unix())?;
+    vault::settle(&authority, &mut ledger, vault::random_octets(&mut random)?)?;
+    vault::follow_audit(store, &mut ledger)?;
+    tell(&authority, &made, json)
+}
+
+fn tell(authority: &Authority, made: &Made, json: bool) -> Result<(), Failure> {
+    let fingerprint = Digest::of(&made.certificate).to_string();
+    let directory = authority.layout().directory().display().to_string();
+    if json {
+        let value = serde_json::json!({
+            "name": authority.name().as_str(),
+            "subject": made.subject,
+            "sha256": fingerprint,
+            "not_after": authority.not_after().to_string(),
+            "directory": directory,
+        });
+        println!("{value}");
+    } else {
+        println!("authority {} is ready: {}", authority.name(), made.subject);
+        println!("  valid until  {}", authority.not_after());
+        println!("  SHA-256      {fingerprint}");
+        println!("  directory    {directory}");
+    }
+    Ok(())
+}
+
+/// A CA certificate that was made, and those above it.
+struct Made {
+    certificate: Vec<u8>,
+    chain: Vec<Vec<u8>>,
+    subject: String,
+}
+
+fn self_signed(
+    key: &CaKey,
+    wish: Wish,
+    random: &mut Random,
+    now: UnixTime,
+) -> Result<Made, Failure> {
+    let mut config: crate::profile::ProfileConfig = toml::from_str(ROOT_PROFILE)
+        .map_err(|error| Fault::Internal(format!("the root's profile: {error}")))?;
+    config.validity.days_default = ROOT_DAYS_DEFAULT;
+    config.validity.max[0].days = 14_610; // 40 years
+    config.extensions.path_length = None;
+    let root: Name = "root".parse().map_err(|error| Fault::Internal(format!("{error}")))?;
+    let profile = Profile::check(root, config).map_err(Fault::Internal)?;
+    let issuer = Issuer {
+        name: name::to_der(&wish.subject),
+        key_identifier: tbs::key_identifier(&wish.public_key)?,
+        signature_algorithm: key.signature_algorithm(),
+    };
+    let subject = name::one_line(&wish.subject);
+    let permit = profile.permit(wish, now, UnixTime(i64::MAX))?;
+    let serial = vault::serial(1, vault::random_octets(random)?)?;
+    let tbs = lint_ca(&issuer, &serial, &permit, &profile)?;
+    let signature = key.sign(tbs.der())?;
+    let certificate = tbs::signed(tbs.der(), &issuer.signature_algorithm, &signature);
+    Ok(Made { certificate, chain: Vec::new(), subject })
+}
+
+fn lint_ca(
+    issuer: &Issuer,
+    serial: &Serial,
+    permit: &Permit,
+    profile: &Profile,
+) -> Result<lint::LintedTbs, Failure> {
+    let tbs = tbs::certificate(issuer, serial, permit, profile)?;
+    Ok(lint::lint(tbs, issuer, serial.clone(), permit, profile)??)
+}
+
+fn issued_by(
+    store: &Path,
+    parent: &Name,
+    ledger: &mut Ledger,
+    wish: Wish,
+    passphrase: Option<&Secret>,
+    random: &mut Random,
+    now: UnixTime,
+) -> Result<Made, Failure> {
+    if ledger.authority(parent)?.is_none() {
+        let text = format!("there is no authority {parent}; `signer authority list` shows them");
+        return refuse(RefusalCode::AuthorityUnknown, text);
+    }
+    let issuer = Authority::load(store, parent, ledger, passphrase)?;
+    let subca: Name = "subca".parse().map_err(|error| Fault::Internal(format!("{error}")))?;
+    let Some(profile) = issuer.profile(&subca) else {
+        let text = format!("{parent} has no profile subca, so it certifies no authority");
+        return refuse(RefusalCode::ProfileUnknown, text);
+    };
+    let subject = name::one_line(&wish.subject);
+    let permit = profile.permit(wish, now, issuer.not_after())?;
+    let mut tx = ledger.begin(now)?;
+    let serial =
+        vault::serial(tx.next_serial_counter(issuer.id())?, vault::random_octets(random)?)?;
+    let tbs = lint_ca(issuer.issuer(), &serial, &permit, profile)?;
+    tx.store_intent(None, issuer.id(), profile.name(), tbs)?;
+    let intents = tx.commit()?;
+    let [intent] = intents.as_slice() else {
+        return Err(Fault::Internal("one intent went in, another number came out".into()).into());
+    };
+    let certificate = issuer.sign(intent)?;
+    let mut tx = ledger.begin(now)?;
+    tx.store_certificate(intent, &certificate)?;
+    tx.commit()?;
+    vault::settle(&issuer, ledger, vault::random_octets(random)?)?;
+    let own = issuer.certificate().to_der().map_err(Fault::from)?;
+    let chain = std::iter::once(own).chain(issuer.chain().iter().cloned()).collect();
+    Ok(Made { certificate, chain, subject })
+}
+
+/// Writes everything an authority has before its first certificate.
+fn write_directory(
+    directory: &Path,
+    key: &CaKey,
+    made: &Made,
+    unattended_root: bool,
+    passphrase: Option<&Secret>,
+) -> Result<(), Failure> {
+    if directory.exists() {
+        // What an earlier attempt left when its plug was pulled: no key in it ever signed.
+        fs::remove_dir_all(directory).map_err(Fault::disk("remove", directory))?;
+    }
+    durable::directory(directory, 0o755)?;
+    for (part, mode) in [("private", 0o700), ("profiles", 0o755), ("newcerts", 0o755), ("crl", 0o755)]
+    {
+        durable::directory(&directory.join(part), mode)?;
+    }
+    key.store(&directory.join("private/ca.key"), passphrase)?;
+    let pem = |der: &[u8]| -> Result<Vec<u8>, Fault> { Ok(X509::from_der(der)?.to_pem()?) };
+    durable::replace(&directory.join("ca.crt"), &pem(&made.certificate)?, 0o644)?;
+    let mut chain = pem(&made.certificate)?;
+    for above in &made.chain {
+        chain.extend(pem(above)?);
+    }
+    durable::replace(&directory.join("chain.pem"), &chain, 0o644)?;
+    for (name, text) in DEFAULTS {
+        let path = directory.join(format!("profiles/{name}.toml"));
+        durable::replace(&path, text.as_bytes(), 0o644)?;
+    }
+    let is_root = made.chain.is_empty();
+    let texts = [
+        ("authority.toml", authority_toml(is_root, unattended_root)),
+        ("openssl.cnf", include_str!("openssl.cnf").to_owned()),
+        ("index.txt", String::new()),
+        // Two certificates may have the same subject: renewals do.
+        ("index.txt.attr", "unique_subject = no\n".to_owned()),
+    ];
+    for (name, text) in texts {
+        durable::replace(&directory.join(name), text.as_bytes(), 0o644)?;
+    }
+    Ok(())
+}
+
+fn authority_toml(is_root: bool, unattended_root: bool) -> String {
+    let (days, hours) = if is_root && !unattended_root { (366, 8_760) } else { (7, 24) };
+    format!(
+        "# What the operator sets for this authority; read when the signer starts.\n\
+         \n\
+         # true: this root signs subscriber certificates on the link's word alone. CA/B BR\n\
+         # 4.3.1.1 wants a person's direct command for each signature of a root.\n\
+         unattended_root = {unattended_root}\n\
+         \n\
+         [crl]\n\
+         next_update_days = {days} # nextUpdate lies so far after thisUpdate\n\
+         refresh_hours = {hours} # a new CRL after so long even without revocations\n"
+    )
+}
+
+/// Makes the signer's OpenPGP key.
+pub(super) fn openpgp(
+    store: &Path,
+    user_id: &str,
+    key: OpenPgpKey,
+    passphrase: Option<&Secret>,
+    now: Moment,
+) -> Result<(), Failure> {
+    let algorithm = match key {
+        OpenPgpKey::Ed25519 => CaAlgorithm::Ed25519,
+        OpenPgpKey::Rsa4096 => CaAlgorithm::Rsa4096,
+    };
+    let (key, revocation) =
+        openpgp::create(store, user_id, now.unix(), algorithm, passphrase)?;
+    let public = store.join("openpgp/public.asc");
+    durable::replace(&public, key.public_armoured()?.as_bytes(), 0o644)?;
+    let fingerprint = key.fingerprint();
+    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
+    let mut tx = ledger.begin(now.unix())?;
+    tx.audit(&Event::OpenPgpCreated { fingerprint: fingerprint.clone() })?;
+    tx.commit()?;
+    vault::follow_audit(store, &mut ledger)?;
+    println!("the OpenPGP key {fingerprint} is ready: {user_id}");
+    println!("public key: {}", public.display());
+    println!("Its revocation certificate follows. Print it, lock it away; it is not kept here.");
+    println!();
+    print!("{revocation}");
+    Ok(())
+}

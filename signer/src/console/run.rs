@@ -1,0 +1,212 @@
+//! `signer run`: the vault's loop, with the gate as its child.
+//!
+//! The gate may crash: it is started again, and the frontend asks again. The vault may not: a
+//! fault ends it with one sentence, and the next start finishes what was open.
+
+use std::{
+    collections::VecDeque,
+    os::{fd::OwnedFd, unix::net::UnixStream, unix::process::CommandExt as _},
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::User,
+};
+
+use super::{Failure, LogForm, RunArguments, boot_id, now, system_random};
+use crate::{
+    call::{Call, Reply, Tagged},
+    fault::Fault,
+    framing::{Framed, FramingError},
+    vault::{BATCH_MAX, Settings, Vault},
+};
+
+/// How often the vault looks for what is due by time alone.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The pause before a gate that ended is started again.
+const GATE_PAUSE_US: i64 = 1_000_000;
+
+/// Runs until a signal or a fault.
+pub(super) fn vault(
+    store: &Path,
+    arguments: &RunArguments,
+    log: LogForm,
+) -> Result<ExitCode, Failure> {
+    harden()?;
+    let settings = Settings {
+        directory: store.to_owned(),
+        passphrase: arguments.passphrase.read()?,
+        boot_id: boot_id()?,
+    };
+    let vault = Vault::open(settings, system_random(), now()?)?;
+    let signals = stop_signals()?;
+    let gate = Gate::start(arguments, log)?;
+    tracing::info!(store = %store.display(), link = %arguments.link, "signer runs");
+    Loop { vault, gate: Some(gate), gate_at_us: 0, signals, arguments, log }.run()
+}
+
+/// Keys live in this process: no core dumps, no debugger, no new privileges.
+fn harden() -> Result<(), Failure> {
+    use nix::sys::{prctl, resource};
+    prctl::set_dumpable(false).context("cannot forbid core dumps")?;
+    prctl::set_no_new_privs().context("cannot give up new privileges")?;
+    resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0)
+        .context("cannot forbid core dumps")?;
+    Ok(())
+}
+
+fn stop_signals() -> Result<SignalFd, Failure> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGTERM);
+    mask.add(Signal::SIGINT);
+    mask.thread_block().context("cannot block signals")?;
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    Ok(SignalFd::with_flags(&mask, flags).context("cannot listen for signals")?)
+}
+
+/// The gate process and the socket to it.
+struct Gate {
+    child: Child,
+    framed: Framed,
+    replies: VecDeque<Tagged<Reply>>,
+}
+
+impl Gate {
+    fn start(arguments: &RunArguments, log: LogForm) -> Result<Self, Failure> {
+        let (ours, theirs) = UnixStream::pair().context("cannot make a socket for the gate")?;
+        let program = std::env::current_exe().context("cannot find the signer's own program")?;
+        let mut command = Command::new(program);
+        let form = match log {
+            LogForm::Text => "text",
+            LogForm::Json => "json",
+        };
+        command.args(["--log", form, "gate", "--link", &arguments.link.to_string()]);
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+        if let Some(name) = &arguments.gate_user {
+            let user = User::from_name(name).context("cannot look up the gate's user")?;
+            let user = user.ok_or_else(|| {
+                Fault::Configuration(format!("--gate-user: there is no user {name} here"))
+            })?;
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        let child = command.spawn().context("cannot start the gate")?;
+        let framed = Framed::new(ours).context("cannot use the gate's socket")?;
+        Ok(Self { child, framed, replies: VecDeque::new() })
+    }
+
+    /// Reads up to a batch of calls.
+    fn calls(&mut self) -> Result<Vec<Tagged<Call>>, FramingError> {
+        self.framed.turn()?;
+        let mut calls = Vec::new();
+        while calls.len() < BATCH_MAX {
+            match self.framed.recv::<Tagged<Call>>()? {
+                Some(call) => calls.push(call),
+                None => break,
+            }
+        }
+        Ok(calls)
+    }
+
+    fn send(&mut self) -> Result<(), FramingError> {
+        while let Some(reply) = self.replies.front() {
+            match self.framed.send(reply) {
+                Ok(()) => drop(self.replies.pop_front()),
+                Err(FramingError::Full { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.framed.turn()
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // It holds nothing that needs a gentle end; without this it would linger as a zombie.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Loop<'a> {
+    vault: Vault,
+    gate: Option<Gate>,
+    gate_at_us: i64,
+    signals: SignalFd,
+    arguments: &'a RunArguments,
+    log: LogForm,
+}
+
+impl Loop<'_> {
+    fn run(mut self) -> Result<ExitCode, Failure> {
+        let mut tick_at_us = 0;
+        loop {
+            self.wait()?;
+            if let Some(signal) = self.signals.read_signal().context("cannot read signals")? {
+                tracing::info!(signal = signal.ssi_signo, "stopping");
+                self.vault.tick(now()?)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            self.serve()?;
+            let moment = now()?;
+            if moment.boot_us >= tick_at_us {
+                self.vault.tick(moment)?;
+                tick_at_us = moment.boot_us + i64::try_from(TICK.as_micros()).unwrap_or(i64::MAX);
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), Failure> {
+        let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::MAX);
+        let mut fds = vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals), PollFlags::POLLIN)];
+        if let Some(gate) = &self.gate {
+            fds.push(PollFd::new(gate.framed.fd(), gate.framed.interest()));
+        }
+        match poll(&mut fds, tick) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(Failure::Process(errno.into())),
+        }
+    }
+
+    /// Works through every call that is there.
+    fn serve(&mut self) -> Result<(), Failure> {
+        if self.gate.is_none() && now()?.boot_us >= self.gate_at_us {
+            self.gate = Some(Gate::start(self.arguments, self.log)?);
+        }
+        let Some(gate) = &mut self.gate else { return Ok(()) };
+        loop {
+            let exchanged = gate.calls().and_then(|calls| {
+                gate.send()?;
+                Ok(calls)
+            });
+            let calls = match exchanged {
+                Ok(calls) => calls,
+                Err(error) => return self.gate_ended(&error),
+            };
+            if calls.is_empty() {
+                return Ok(());
+            }
+            let replies = self.vault.handle(now()?, calls)?;
+            gate.replies.extend(replies);
+            if let Err(error) = gate.send() {
+                return self.gate_ended(&error);
+            }
+        }
+    }
+
+    /// The gate crashed, was killed, or sent nonsense: none of its bytes count any more.
+    fn gate_ended(&mut self, error: &FramingError) -> Result<(), Failure> {
+        tracing::error!("the gate ended: {error}; starting another");
+        self.gate = None;
+        self.gate_at_us = now()?.boot_us + GATE_PAUSE_US;
+        Ok(())
+    }
+}

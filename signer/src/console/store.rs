@@ -1,0 +1,61 @@
+//! `signer store check` and `signer store rebuild`.
+//!
+//! Checking changes nothing; rebuilding needs the store for itself.
+
+use std::path::Path;
+
+use super::Failure;
+use crate::{
+    durable::Lock,
+    fault::Fault,
+    keys::Secret,
+    vault::{self, Random},
+};
+
+/// Compares the files with the ledger and says every difference.
+pub(super) fn check(store: &Path, passphrase: Option<&Secret>, json: bool) -> Result<(), Failure> {
+    let authorities = vault::load_all(store, passphrase)?;
+    let report = vault::check(store, &authorities)?;
+    if json {
+        let text = serde_json::to_string(&report)
+            .map_err(|error| Fault::Internal(format!("the report: {error}")))?;
+        println!("{text}");
+    } else {
+        println!(
+            "{} certificates of {} authorities and {} audit entries looked at",
+            report.certificates,
+            authorities.len(),
+            report.audit_entries
+        );
+        for finding in &report.findings {
+            println!("- {finding}");
+        }
+    }
+    match report.findings.len() {
+        0 => Ok(()),
+        1 => Err(Failure::Findings("the store has 1 finding; see above".into())),
+        count => Err(Failure::Findings(format!("the store has {count} findings; see above"))),
+    }
+}
+
+/// Writes the openssl-style files again from the ledger.
+pub(super) fn rebuild(
+    store: &Path,
+    passphrase: Option<&Secret>,
+    random: &mut Random,
+) -> Result<(), Failure> {
+    let _lock = Lock::try_take(&store.join("lock"))?.ok_or_else(|| {
+        Fault::Configuration(format!(
+            "a signer works on {}; stop it before rebuilding",
+            store.display()
+        ))
+    })?;
+    for authority in vault::load_all(store, passphrase)? {
+        let restored = vault::rebuild(store, &authority, vault::random_octets(random)?)?;
+        println!(
+            "{}: index, serial and CRL number written, {restored} certificate copies restored",
+            authority.name()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Files that survive a pulled plug: whole-file replacement, appends, and one lock per store.
+//!
+//! A path written here holds either the old content or the new one, never a part.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::fault::Fault;
+
+/// Replaces `path` by `bytes`: temporary file, fsync, rename, fsync of the directory.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
+    replace_with(path, mode, |file| file.write_all(bytes))
+}
+
+/// Like [`replace`], with the content streamed by `write`.
+pub fn replace_with(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Result<()>,
+) -> Result<(), Fault> {
+    let temporary = temporary_name(path);
+    let written = (|| {
+        let file = create(&temporary, mode)?;
+        let mut buffered = io::BufWriter::with_capacity(1 << 16, &file);
+        write(&mut buffered)?;
+        buffered.flush()?;
+        drop(buffered);
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        // The half-written file is of no use to anybody; that it may not go is said by the error.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(Fault::disk("write", path))?;
+    sync_directory(path)
+}
+
+/// Replaces `path` without waiting for the disk: for copies that the ledger can write again.
+pub fn replace_lazily(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
+    let temporary = temporary_name(path);
+    create(&temporary, mode)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(Fault::disk("write", path))
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// Makes the names in `path`'s directory durable.
+pub fn sync_directory(path: &Path) -> Result<(), Fault> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(Fault::disk("sync", directory))
+}
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+    fs::read(path).map_err(Fault::disk("read", path))
+}
+
+/// Reads a whole text file.
+pub fn read_text(path: &Path) -> Result<String, Fault> {
+    fs::read_to_string(path).map_err(Fault::disk("read", path))
+}
+
+/// Creates a directory if it is not there, with this mode.
+pub fn directory(path: &Path, mode: u32) -> Result<(), Fault> {
+    use std::os::unix::fs::DirBuilderExt;
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other.map_err(Fault::disk("create", path)),
+    }
+}
+
+/// An exclusive lock on a file, given back when dropped or when the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock now, or answers `None` if another process has it.
+    pub fn try_take(path: &Path) -> Result<Option<Self>, Fault> {
+        Self::take(path, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Waits for the lock: for holders that keep it for milliseconds.
+    pub fn wait(path: &Path) -> Result<Self, Fault> {
+        let lock = Self::take(path, FlockArg::LockExclusive)?;
+        lock.ok_or_else(|| Fault::Internal("a waiting lock was not given".into()))
+    }
+
+    fn take(path: &Path, how: FlockArg) -> Result<Option<Self>, Fault> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(Fault::disk("open", path))?;
+        match Flock::lock(file, how) {
+            Ok(file) => Ok(Some(Self { _file: file })),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(Fault::disk("lock", path)(errno.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn failed_replacement_leaves_the_old_content() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("serial");
+        replace(&path, b"01\n", 0o600).unwrap();
+        let failed = replace_with(&path, 0o600, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert!(failed.unwrap_err().to_string().contains("serial"));
+        assert_eq!(read(&path).unwrap(), b"01\n");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "no half-written file is left");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn lock_is_exclusive_until_dropped() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        let held = Lock::try_take(&path).unwrap();
+        assert!(held.is_some());
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        drop(held);
+        assert!(Lock::try_take(&path).unwrap().is_some());
+    }
+}

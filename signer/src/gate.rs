@@ -1,0 +1,160 @@
+//! The process that sees the wire: untrusted bytes in, small typed calls out.
+//!
+//! [`Gate`] decides nothing but the order of steps: ask the vault whether it knows the request,
+//! have the intake vet it, call the vault, carry the answer. It holds no key, opens no store, and
+//! keeps nothing that the vault would need after a crash. [`driver`] moves the bytes.
+
+use std::collections::HashMap;
+
+use protocol::message::{Answer, Digest, Request};
+
+use crate::{
+    call::{Call, Certify, Issue, Reply, Tagged},
+    intake::{Outcome, worker::Job},
+};
+
+pub mod driver;
+
+/// Requests in work at once; a frontend that obeys the protocol has 64. More are dropped, and
+/// asked again by the frontend when the line is up anew.
+pub const PENDING_MAX: usize = 256;
+
+/// What is to be done next.
+#[derive(Debug)]
+pub enum Action {
+    /// Send this to the vault.
+    Call(Tagged<Call>),
+    /// Have this vetted.
+    Vet(u64, Job),
+    /// Send this to the frontend.
+    Answer(Answer),
+}
+
+/// Where a request stands.
+#[derive(Debug)]
+enum Pending {
+    /// The vault is asked whether it knows the request.
+    Known(Request, Digest),
+    /// The intake vets it.
+    Vetting(Request, Digest),
+    /// The vault decides.
+    Deciding,
+}
+
+/// The gate's state: which request stands where.
+#[derive(Debug, Default)]
+pub struct Gate {
+    pending: HashMap<u64, Pending>,
+    next_tag: u64,
+    dropped: u64,
+}
+
+impl Gate {
+    /// A request arrived. `unix_s` is the time that OpenPGP keys are judged by.
+    pub fn on_request(&mut self, request: Request, round_trip_us: Option<u32>) -> Option<Action> {
+        if self.pending.len() >= PENDING_MAX {
+            self.dropped += 1;
+            tracing::warn!(dropped = self.dropped, "too many requests at once; one is dropped");
+            return None;
+        }
+        let (call, pending) = match request {
+            Request::Issue(_) | Request::Certify(_) => {
+                let digest = digest_of(&request)?;
+                let id = protocol::message::Message::request_id(&request)?;
+                (Call::Known { id, digest }, Pending::Known(request, digest))
+            }
+            Request::Revoke(ref revoke) => {
+                let digest = digest_of(&request)?;
+                (Call::Revoke { digest, revoke: revoke.clone() }, Pending::Deciding)
+            }
+            Request::TimeHint(hint) => {
+                (Call::TimeHint { hint, round_trip_us }, Pending::Deciding)
+            }
+            Request::Status => (Call::Status, Pending::Deciding),
+            Request::Catalogue(query) => (Call::Catalogue(query), Pending::Deciding),
+            Request::FetchCrl(fetch) => (Call::FetchCrl(fetch), Pending::Deciding),
+            Request::Acknowledge(ids) => {
+                let tag = self.take_tag();
+                return Some(Action::Call(Tagged { tag, body: Call::Acknowledge(ids) }));
+            }
+        };
+        let tag = self.take_tag();
+        self.pending.insert(tag, pending);
+        Some(Action::Call(Tagged { tag, body: call }))
+    }
+
+    /// The vault replied.
+    pub fn on_reply(&mut self, reply: Tagged<Reply>, unix_s: u64) -> Option<Action> {
+        let Tagged { tag, body } = reply;
+        match (self.pending.remove(&tag)?, body) {
+            (_, Reply::Answer(answer)) => Some(Action::Answer(answer)),
+            (Pending::Known(request, digest), Reply::Unknown) => {
+                let job = match &request {
+                    Request::Issue(issue) => Job::Csr(issue.csr.clone()),
+                    Request::Certify(certify) => Job::OpenPgp {
+                        key: certify.key.clone(),
+                        user_ids: certify.user_ids.clone(),
+                        unix_s,
+                    },
+                    _ => return None,
+                };
+                self.pending.insert(tag, Pending::Vetting(request, digest));
+                Some(Action::Vet(tag, job))
+            }
+            (_, Reply::Unknown) => None,
+        }
+    }
+
+    /// The intake is done with a request.
+    pub fn on_verdict(&mut self, tag: u64, outcome: Outcome) -> Option<Action> {
+        let Some(Pending::Vetting(request, digest)) = self.pending.remove(&tag) else {
+            return None; // the line broke meanwhile; the request comes again
+        };
+        let id = protocol::message::Message::request_id(&request)?;
+        let call = match (request, outcome) {
+            (Request::Issue(request), Outcome::Csr(csr)) => Call::Issue(Box::new(Issue {
+                id,
+                digest,
+                authority: request.authority,
+                profile: request.profile,
+                days: request.days,
+                subject: request.subject,
+                subject_alt_names: request.subject_alt_names,
+                csr: *csr,
+            })),
+            (Request::Certify(request), Outcome::OpenPgp(key)) => {
+                Call::Certify(Box::new(Certify { id, digest, days: request.days, key: *key }))
+            }
+            (_, Outcome::Refused(refusal)) => {
+                Call::Refuse { id, digest, code: refusal.code, text: refusal.text }
+            }
+            (_, Outcome::Broke { text }) => Call::Quarantine { id, digest, text },
+            (_, Outcome::Csr(_) | Outcome::OpenPgp(_)) => {
+                let text = "the intake answered for another kind of request".to_owned();
+                Call::Quarantine { id, digest, text }
+            }
+        };
+        self.pending.insert(tag, Pending::Deciding);
+        Some(Action::Call(Tagged { tag, body: call }))
+    }
+
+    /// The connection ended: what was under way is asked again by the frontend.
+    pub fn on_down(&mut self) {
+        self.pending.clear();
+    }
+
+    /// How many requests are in work.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn take_tag(&mut self) -> u64 {
+        self.next_tag += 1;
+        self.next_tag
+    }
+}
+
+fn digest_of(request: &Request) -> Option<Digest> {
+    // What was just decoded can be encoded.
+    request.digest().inspect_err(|error| tracing::error!(%error, "request without digest")).ok()
+}

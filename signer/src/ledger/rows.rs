@@ -1,0 +1,382 @@
+//! The ledger's rows as values, and the queries that read them.
+
+use protocol::message::{Digest, Name, RefusalCode, RequestId, Serial};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::AuthorityId;
+use crate::{
+    calendar::UnixTime, fault::Fault, intake::openpgp::VettedOpenPgp, lint::LintedTbs,
+};
+
+/// A TBS certificate that is on disk and may be signed, exactly once.
+#[derive(Debug)]
+pub struct Intent {
+    seq: i64,
+    request: Option<RequestId>,
+    authority: AuthorityId,
+    profile: Name,
+    serial: Serial,
+    not_after: UnixTime,
+    subject: String,
+    tbs: Vec<u8>,
+}
+
+impl Intent {
+    pub(super) fn stored(
+        seq: i64,
+        request: Option<RequestId>,
+        authority: AuthorityId,
+        profile: Name,
+        tbs: LintedTbs,
+    ) -> Self {
+        let (serial, not_after, subject, tbs) = tbs.into_parts();
+        Self { seq, request, authority, profile, serial, not_after, subject, tbs }
+    }
+
+    /// Its number.
+    pub fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    /// For which request; none at the console.
+    pub fn request(&self) -> Option<RequestId> {
+        self.request
+    }
+
+    /// Who signs.
+    pub fn authority(&self) -> AuthorityId {
+        self.authority
+    }
+
+    /// By which profile.
+    pub fn profile(&self) -> &Name {
+        &self.profile
+    }
+
+    /// The serial number.
+    pub fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    /// The last second of validity.
+    pub fn not_after(&self) -> UnixTime {
+        self.not_after
+    }
+
+    /// The subject in openssl's one-line form.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// What is to be signed, DER.
+    pub fn tbs(&self) -> &[u8] {
+        &self.tbs
+    }
+}
+
+/// An OpenPGP certification that is on disk and may be made. // stored
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenPgpIntent {
+    /// For which request.
+    pub request: RequestId,
+    /// The time of the certification.
+    pub at: UnixTime,
+    /// Its validity in days.
+    pub days: u32,
+    /// The key and the user IDs.
+    pub vetted: VettedOpenPgp,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing yet.
+    Open,
+    /// A certificate.
+    Issued,
+    /// A certified OpenPGP key.
+    Certified,
+    /// A revocation.
+    Revoked {
+        /// When.
+        at: UnixTime,
+    },
+    /// A refusal.
+    Refused {
+        /// By which rule.
+        code: RefusalCode,
+        /// In words.
+        text: String,
+    },
+    /// Set aside.
+    Quarantined {
+        /// What happened.
+        text: String,
+    },
+}
+
+impl Outcome {
+    /// The word in the ledger. // stored
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Issued => "issued",
+            Self::Certified => "certified",
+            Self::Revoked { .. } => "revoked",
+            Self::Refused { .. } => "refused",
+            Self::Quarantined { .. } => "quarantined",
+        }
+    }
+}
+
+/// A request in the ledger.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The digest of its body.
+    pub digest: Digest,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The certificate, X.509 or OpenPGP, if that is what became of it.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// The first column of an index line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// `V`
+    Valid,
+    /// `R`
+    Revoked {
+        /// When.
+        at: UnixTime,
+        /// Why, in openssl's words; with its own additions for CRL times, as they are.
+        reason: Option<String>,
+    },
+    /// `E`, which `openssl ca -updatedb` writes.
+    Expired,
+}
+
+impl Status {
+    /// The letter in the index.
+    pub fn letter(&self) -> &'static str {
+        match self {
+            Self::Valid => "V",
+            Self::Revoked { .. } => "R",
+            Self::Expired => "E",
+        }
+    }
+}
+
+/// A certificate in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRow {
+    /// Its number in the ledger.
+    pub seq: i64,
+    /// The serial number.
+    pub serial: Serial,
+    /// The last second of validity.
+    pub not_after: UnixTime,
+    /// The subject in openssl's one-line form.
+    pub subject: String,
+    /// The certificate; empty where only an index line was adopted.
+    pub der: Vec<u8>,
+    /// Whether it is revoked.
+    pub status: Status,
+    /// The index's file column.
+    pub file: String,
+}
+
+/// A revoked serial number.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    /// The content octets of the serial number.
+    pub serial: Vec<u8>,
+    /// When.
+    pub at: UnixTime,
+    /// Why, in openssl's words.
+    pub reason: Option<String>,
+}
+
+/// A CRL in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlRow {
+    /// The CRL number.
+    pub number: u64,
+    /// When it was signed.
+    pub this_update: UnixTime,
+    /// When the next one must be there.
+    pub next_update: UnixTime,
+    /// How many entries it has.
+    pub entries: u64,
+    /// The newest revocation in it.
+    pub last_revocation: i64,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+fn damaged(what: &str, why: impl ToString) -> Fault {
+    Fault::Damaged { what: format!("a ledger row of table {what}"), why: why.to_string() }
+}
+
+pub(super) fn known(connection: &Connection, id: RequestId) -> Result<Option<Known>, Fault> {
+    let sql = "SELECT r.digest, r.outcome, r.code, r.text, r.at, COALESCE(c.der, o.certificate)
+               FROM request r
+               LEFT JOIN certificate c ON c.request = r.id
+               LEFT JOIN openpgp_certification o ON o.request = r.id
+               WHERE r.id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let outcome: String = row.get(1)?;
+    let text = || row.get::<_, Option<String>>(3).map(Option::unwrap_or_default);
+    let outcome = match outcome.as_str() {
+        "open" => Outcome::Open,
+        "issued" => Outcome::Issued,
+        "certified" => Outcome::Certified,
+        "revoked" => Outcome::Revoked { at: UnixTime(row.get(4)?) },
+        "refused" => {
+            let code: String = row.get(2)?;
+            let code = RefusalCode::from_name(&code)
+                .ok_or_else(|| damaged("request", format!("unknown refusal code {code}")))?;
+            Outcome::Refused { code, text: text()? }
+        }
+        "quarantined" => Outcome::Quarantined { text: text()? },
+        other => return Err(damaged("request", format!("unknown outcome {other}"))),
+    };
+    let digest = Digest::from_bytes(row.get(0)?);
+    Ok(Some(Known { digest, outcome, certificate: row.get(5)? }))
+}
+
+pub(super) fn open_intents(connection: &Connection) -> Result<Vec<Intent>, Fault> {
+    let sql = "SELECT seq, request, authority, profile, serial, not_after, subject, tbs
+               FROM intent ORDER BY seq";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut intents = Vec::new();
+    while let Some(row) = rows.next()? {
+        let request: Option<[u8; 16]> = row.get(1)?;
+        let profile: String = row.get(3)?;
+        intents.push(Intent {
+            seq: row.get(0)?,
+            request: request.map(RequestId::from_bytes),
+            authority: AuthorityId(row.get(2)?),
+            profile: profile.try_into().map_err(|error| damaged("intent", error))?,
+            serial: serial_of(row.get(4)?)?,
+            not_after: UnixTime(row.get(5)?),
+            subject: row.get(6)?,
+            tbs: row.get(7)?,
+        });
+    }
+    Ok(intents)
+}
+
+pub(super) fn open_openpgp_intents(connection: &Connection) -> Result<Vec<OpenPgpIntent>, Fault> {
+    let mut statement = connection.prepare("SELECT body FROM openpgp_intent ORDER BY request")?;
+    let bodies = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+    let mut intents = Vec::new();
+    for body in bodies {
+        // Twice the message bound: what was vetted is never longer than the request it came in.
+        let intent = protocol::codec::decode::<_, { 4 * protocol::message::MESSAGE_MAX }>(&body?)?;
+        intents.push(intent);
+    }
+    Ok(intents)
+}
+
+const CERTIFICATE_COLUMNS: &str =
+    "seq, serial, not_after, subject, der, status, revoked_at, reason, file";
+
+fn certificate_row(row: &Row<'_>) -> Result<CertificateRow, Fault> {
+    let letter: String = row.get(5)?;
+    let status = match letter.as_str() {
+        "V" => Status::Valid,
+        "E" => Status::Expired,
+        "R" => Status::Revoked { at: UnixTime(row.get(6)?), reason: row.get(7)? },
+        other => return Err(damaged("certificate", format!("unknown status {other}"))),
+    };
+    Ok(CertificateRow {
+        seq: row.get(0)?,
+        serial: serial_of(row.get(1)?)?,
+        not_after: UnixTime(row.get(2)?),
+        subject: row.get(3)?,
+        der: row.get(4)?,
+        status,
+        file: row.get(8)?,
+    })
+}
+
+fn serial_of(octets: Vec<u8>) -> Result<Serial, Fault> {
+    Serial::from_magnitude(&octets).map_err(|error| damaged("certificate", error))
+}
+
+pub(super) fn for_each_certificate(
+    connection: &Connection,
+    authority: AuthorityId,
+    after: i64,
+    mut visit: impl FnMut(CertificateRow) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let sql = format!(
+        "SELECT {CERTIFICATE_COLUMNS} FROM certificate
+         WHERE seq > ?2 AND authority = ?1 ORDER BY seq"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![authority.0, after])?;
+    while let Some(row) = rows.next()? {
+        visit(certificate_row(row)?)?;
+    }
+    Ok(())
+}
+
+pub(super) fn certificate(
+    connection: &Connection,
+    authority: AuthorityId,
+    serial: &Serial,
+) -> Result<Option<CertificateRow>, Fault> {
+    let sql = format!(
+        "SELECT {CERTIFICATE_COLUMNS} FROM certificate WHERE authority = ?1 AND serial = ?2"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![authority.0, serial.as_octets()])?;
+    rows.next()?.map(certificate_row).transpose()
+}
+
+pub(super) fn for_each_revoked(
+    connection: &Connection,
+    authority: AuthorityId,
+    mut visit: impl FnMut(Revocation) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let sql = "SELECT serial, revoked_at, reason FROM certificate
+               WHERE authority = ?1 AND status = 'R' ORDER BY serial";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([authority.0])?;
+    while let Some(row) = rows.next()? {
+        let (serial, at, reason) = (row.get(0)?, UnixTime(row.get(1)?), row.get(2)?);
+        visit(Revocation { serial, at, reason })?;
+    }
+    Ok(())
+}
+
+pub(super) fn newest_crl(
+    connection: &Connection,
+    authority: AuthorityId,
+) -> Result<Option<CrlRow>, Fault> {
+    let sql = "SELECT number, this_update, next_update, entries, last_revocation, digest, length
+               FROM crl WHERE authority = ?1 ORDER BY number DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = statement
+        .query_row([authority.0], |row| {
+            Ok(CrlRow {
+                number: row.get(0)?,
+                this_update: UnixTime(row.get(1)?),
+                next_update: UnixTime(row.get(2)?),
+                entries: row.get(3)?,
+                last_revocation: row.get(4)?,
+                digest: Digest::from_bytes(row.get(5)?),
+                length: row.get(6)?,
+            })
+        })
+        .optional()?;
+    Ok(row)
+}
