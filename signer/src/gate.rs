@@ -158,3 +158,113 @@ fn digest_of(request: &Request) -> Option<Digest> {
     // What was just decoded can be encoded.
     request.digest().inspect_err(|error| tracing::error!(%error, "request without digest")).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        bounded::{Bytes, List},
+        message::{IssueCertificate, RefusalCode, RequestId, TimeHint},
+    };
+
+    use super::*;
+    use crate::refusal::Refusal;
+
+    fn issue(id: u8) -> Request {
+        Request::Issue(IssueCertificate {
+            id: RequestId::from_bytes([id; 16]),
+            authority: "issuing".parse().unwrap(),
+            profile: "server".parse().unwrap(),
+            days: None,
+            subject: None,
+            subject_alt_names: None,
+            csr: Bytes::try_from(vec![id]).unwrap(),
+        })
+    }
+
+    fn call(action: Option<Action>) -> Tagged<Call> {
+        match action {
+            Some(Action::Call(call)) => call,
+            other => panic!("a call was expected: {other:?}"),
+        }
+    }
+
+    fn refused(id: u8) -> Answer {
+        Answer::Refused {
+            id: RequestId::from_bytes([id; 16]),
+            code: RefusalCode::CsrMalformed,
+            text: protocol::bounded::Text::truncated("no CSR"),
+        }
+    }
+
+    #[test]
+    fn known_request_is_answered_without_vetting_it_again() {
+        let mut gate = Gate::default();
+        let asked = call(gate.on_request(issue(1), None));
+        assert!(matches!(asked.body, Call::Known { .. }));
+        let reply = Tagged { tag: asked.tag, body: Reply::Answer(refused(1)) };
+        assert!(matches!(gate.on_reply(reply, 0), Some(Action::Answer(answer)) if answer == refused(1)));
+        assert_eq!(gate.pending(), 0);
+    }
+
+    #[test]
+    fn unknown_request_is_vetted_then_decided() {
+        let mut gate = Gate::default();
+        let asked = call(gate.on_request(issue(1), None));
+        let Some(Action::Vet(tag, job)) =
+            gate.on_reply(Tagged { tag: asked.tag, body: Reply::Unknown }, 0)
+        else {
+            panic!("the intake is asked")
+        };
+        assert_eq!(job, Job::Csr(Bytes::try_from(vec![1]).unwrap()));
+        let no = Refusal::new(RefusalCode::CsrMalformed, "no CSR");
+        let told = call(gate.on_verdict(tag, Outcome::Refused(no)));
+        assert!(matches!(told.body, Call::Refuse { code: RefusalCode::CsrMalformed, .. }));
+        // The refusal is the vault's to record before the frontend hears of it.
+        let reply = Tagged { tag: told.tag, body: Reply::Answer(refused(1)) };
+        assert!(matches!(gate.on_reply(reply, 0), Some(Action::Answer(_))));
+    }
+
+    #[test]
+    fn request_that_broke_the_intake_is_quarantined() {
+        let mut gate = Gate::default();
+        let asked = call(gate.on_request(issue(1), None));
+        gate.on_reply(Tagged { tag: asked.tag, body: Reply::Unknown }, 0);
+        let broke = Outcome::Broke { text: "the worker died".into() };
+        let told = call(gate.on_verdict(asked.tag, broke));
+        assert!(matches!(told.body, Call::Quarantine { .. }));
+    }
+
+    #[test]
+    fn replies_and_verdicts_of_a_broken_connection_are_dropped() {
+        let mut gate = Gate::default();
+        let first = call(gate.on_request(issue(1), None));
+        let second = call(gate.on_request(issue(2), None));
+        gate.on_reply(Tagged { tag: second.tag, body: Reply::Unknown }, 0);
+        gate.on_down();
+        let late = Tagged { tag: first.tag, body: Reply::Answer(refused(1)) };
+        assert!(gate.on_reply(late, 0).is_none());
+        let broke = Outcome::Broke { text: "late".into() };
+        assert!(gate.on_verdict(second.tag, broke).is_none());
+    }
+
+    #[test]
+    fn flood_is_dropped_and_never_queued() {
+        let mut gate = Gate::default();
+        for id in 0..PENDING_MAX {
+            assert!(gate.on_request(issue(id as u8), None).is_some());
+        }
+        assert!(gate.on_request(issue(0), None).is_none());
+        assert_eq!(gate.pending(), PENDING_MAX);
+    }
+
+    #[test]
+    fn housekeeping_and_acknowledgements_need_no_vetting() {
+        let mut gate = Gate::default();
+        let hint = TimeHint { unix_us: 1, round_trip_us: None, synchronised: true };
+        let told = call(gate.on_request(Request::TimeHint(hint), Some(5)));
+        assert!(matches!(told.body, Call::TimeHint { round_trip_us: Some(5), .. }));
+        let told = call(gate.on_request(Request::Acknowledge(List::empty()), None));
+        assert!(matches!(told.body, Call::Acknowledge(_)));
+        assert_eq!(gate.pending(), 1, "an acknowledgement has no reply to wait for");
+    }
+}

@@ -13,7 +13,6 @@ use protocol::message::{GeneralName, RefusalCode, Serial};
 use crate::{
     calendar::UnixTime,
     der::tag,
-    fault::Fault,
     intake::der::{DerError, Reader},
     name,
     profile::{Permit, Profile},
@@ -56,18 +55,6 @@ impl LintedTbs {
     }
 }
 
-/// Why a TBS certificate does not pass.
-enum Failure {
-    Finding(String),
-    Fault(Fault),
-}
-
-impl<E: Into<Fault>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Fault(error.into())
-    }
-}
-
 /// Checks `tbs` against the permit, the profile and the issuer. A finding is a refusal, so that
 /// one bad profile cannot stop the queue; it is logged and counted all the same.
 pub fn lint(
@@ -76,17 +63,28 @@ pub fn lint(
     serial: Serial,
     permit: &Permit,
     profile: &Profile,
-) -> Result<Result<LintedTbs, Refusal>, Fault> {
-    match check(&tbs, issuer, &serial, permit, profile) {
-        Ok(()) => {
-            let subject = name::one_line(&permit.wish().subject);
-            Ok(Ok(LintedTbs { der: tbs, serial, not_after: permit.not_after(), subject }))
-        }
-        Err(Failure::Finding(text)) => {
-            let text = format!("the certificate did not pass the check before signing: {text}");
-            Ok(Err(Refusal::new(RefusalCode::Lint, text)))
-        }
-        Err(Failure::Fault(fault)) => Err(fault),
+) -> Result<LintedTbs, Refusal> {
+    check(&tbs, issuer, &serial, permit, profile).map_err(|Finding(text)| {
+        let text = format!("the certificate did not pass the check before signing: {text}");
+        Refusal::new(RefusalCode::Lint, text)
+    })?;
+    let subject = name::one_line(&permit.wish().subject);
+    Ok(LintedTbs { der: tbs, serial, not_after: permit.not_after(), subject })
+}
+
+/// What is wrong with a TBS certificate.
+#[derive(Debug)]
+struct Finding(String);
+
+impl From<openssl::error::ErrorStack> for Finding {
+    fn from(error: openssl::error::ErrorStack) -> Self {
+        Self(format!("OpenSSL cannot read it: {error}"))
+    }
+}
+
+impl From<DerError> for Finding {
+    fn from(error: DerError) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -96,10 +94,11 @@ fn check(
     serial: &Serial,
     permit: &Permit,
     profile: &Profile,
-) -> Result<(), Failure> {
+) -> Result<(), Finding> {
     let wish = permit.wish();
-    let certificate = X509::from_der(&tbs::signed(tbs, &issuer.signature_algorithm, &[0; 64]))
-        .map_err(|error| Failure::Finding(format!("it cannot be parsed: {error}")))?;
+    let whole = tbs::signed(tbs, &issuer.signature_algorithm, &[0; 64]);
+    let certificate = X509::from_der(&whole)?;
+    must("the encoding is DER", certificate.to_der()? == whole)?;
     must("the version is 3", certificate.version() == 2)?;
     let found_serial = certificate.serial_number().to_bn()?;
     must(
@@ -122,20 +121,44 @@ fn check(
     must("notAfter is right", is_time(certificate.not_after(), permit.not_after())?)?;
     must("notBefore is before notAfter", permit.not_before() < permit.not_after())?;
     check_names(&certificate, &wish.names)?;
-    check_extensions(tbs, permit, profile)
+    let key_identifier = tbs::key_identifier(&wish.public_key)
+        .map_err(|fault| Finding(format!("the key has no identifier: {fault}")))?;
+    let is = |found: Option<&openssl::asn1::Asn1OctetStringRef>, expected: &[u8]| {
+        found.is_some_and(|found| found.as_slice() == expected)
+    };
+    must("the key identifier is the key's", is(certificate.subject_key_id(), &key_identifier))?;
+    let issuers = is(certificate.authority_key_id(), &issuer.key_identifier);
+    must("the authority key identifier is the issuer's", issuers)?;
+    check_raw_fields(tbs, issuer, permit)?;
+    check_extensions(tbs, permit, profile)?;
+    check_values(tbs, profile)
 }
 
-fn must(what: &str, holds: bool) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err(Failure::Finding(format!("not true that {what}"))) }
+/// The fields that must be right to the byte and that OpenSSL hands out in another form.
+fn check_raw_fields(tbs: &[u8], issuer: &Issuer, permit: &Permit) -> Result<(), Finding> {
+    let mut outer = Reader::new("TBSCertificate", tbs);
+    let mut fields = outer.inner("TBSCertificate", tag::SEQUENCE)?;
+    fields.any()?; // version
+    fields.any()?; // serial
+    let algorithm = fields.any()?.whole == issuer.signature_algorithm;
+    must("the algorithm inside is the one outside (RFC 5280 4.1.1.2)", algorithm)?;
+    fields.any()?; // issuer
+    fields.any()?; // validity
+    fields.any()?; // subject
+    must("the key is the one asked for, byte for byte", fields.any()?.whole == permit.wish().public_key)
 }
 
-fn is_time(found: &Asn1TimeRef, expected: UnixTime) -> Result<bool, Fault> {
+fn must(what: &str, holds: bool) -> Result<(), Finding> {
+    if holds { Ok(()) } else { Err(Finding(format!("not true that {what}"))) }
+}
+
+fn is_time(found: &Asn1TimeRef, expected: UnixTime) -> Result<bool, Finding> {
     let expected = Asn1Time::from_str(&expected.civil().generalized_time())?;
     let difference = found.diff(&expected)?;
     Ok(difference.days == 0 && difference.secs == 0)
 }
 
-fn check_names(certificate: &X509, names: &[GeneralName]) -> Result<(), Failure> {
+fn check_names(certificate: &X509, names: &[GeneralName]) -> Result<(), Finding> {
     let found = certificate.subject_alt_names();
     let found: Vec<String> = found
         .iter()
@@ -162,7 +185,7 @@ fn check_names(certificate: &X509, names: &[GeneralName]) -> Result<(), Failure>
 }
 
 /// Every extension that must be there, with its criticality, and no other.
-fn check_extensions(tbs: &[u8], permit: &Permit, profile: &Profile) -> Result<(), Failure> {
+fn check_extensions(tbs: &[u8], permit: &Permit, profile: &Profile) -> Result<(), Finding> {
     let config = profile.extensions();
     let wish = permit.wish();
     let pointers = !config.crl_urls.is_empty();
@@ -187,16 +210,85 @@ fn check_extensions(tbs: &[u8], permit: &Permit, profile: &Profile) -> Result<()
     .filter(|(_, _, present)| *present)
     .map(|(oid, critical, _)| (oid, critical))
     .collect();
-    let found = read_extensions(tbs)
-        .map_err(|error| Failure::Finding(format!("the extensions cannot be read: {error}")))?;
+    let found = read_extensions(tbs)?;
     let as_texts: Vec<(&str, bool)> =
         found.iter().map(|(oid, critical, _)| (oid.as_str(), *critical)).collect();
     must("the extensions are those of the profile, each once", as_texts == expected)?;
-    let is_ca = found.iter().any(|(oid, _, value)| {
-        // BasicConstraints ::= SEQUENCE { cA BOOLEAN DEFAULT FALSE, .. }: TRUE is 01 01 FF.
-        oid == extension::BASIC_CONSTRAINTS && value.get(2..5) == Some(&[tag::BOOLEAN, 1, 0xff])
-    });
-    must("only a console-only profile makes a CA", is_ca == config.ca && (!is_ca || profile.console_only()))
+    Ok(())
+}
+
+/// The values of the extensions that say what the certificate is good for.
+fn check_values(tbs: &[u8], profile: &Profile) -> Result<(), Finding> {
+    let config = profile.extensions();
+    for (oid, _, value) in read_extensions(tbs)? {
+        let mut reader = Reader::new("extension value", &value);
+        match oid.as_str() {
+            extension::BASIC_CONSTRAINTS => {
+                let mut fields = reader.inner("basicConstraints", tag::SEQUENCE)?;
+                let is_ca = fields.default_false("cA")?;
+                let path_length = match fields.is_empty() {
+                    true => None,
+                    false => Some(fields.small_integer("pathLenConstraint")?),
+                };
+                fields.finish()?;
+                must("it is a CA only by the profile", is_ca == config.ca)?;
+                must("only a console-only profile makes a CA", !is_ca || profile.console_only())?;
+                let expected = config.path_length.map(u16::from);
+                must("the path length is the profile's", path_length == expected)?;
+            }
+            extension::KEY_USAGE => {
+                let bits = reader.element("keyUsage", tag::BIT_STRING)?.content;
+                let found = named_bits(bits);
+                let mut expected = profile.key_usage_bits().to_vec();
+                expected.sort_unstable();
+                must("the key usage is the profile's", found.as_ref() == Some(&expected))?;
+            }
+            extension::EXTENDED_KEY_USAGE => {
+                let mut list = reader.inner("extKeyUsage", tag::SEQUENCE)?;
+                let mut found = Vec::new();
+                while !list.is_empty() {
+                    found.push(list.oid("KeyPurposeId")?);
+                }
+                let expected = profile.extended_key_usage_oids();
+                must("the extended key usage is the profile's", found == expected)?;
+            }
+            extension::OCSP_NO_CHECK => {
+                let null = reader.element("id-pkix-ocsp-nocheck", tag::NULL)?;
+                must("id-pkix-ocsp-nocheck is NULL", null.content.is_empty())?;
+            }
+            extension::CRL_DISTRIBUTION_POINTS => check_urls(&value, &[&config.crl_urls])?,
+            extension::AUTHORITY_INFORMATION_ACCESS => {
+                check_urls(&value, &[&config.ocsp_urls, &config.issuer_urls])?;
+            }
+            // Compared as a whole above, or held by nothing but the profile's own text.
+            _ => continue,
+        }
+    }
+    Ok(())
+}
+
+/// Which bits of a named BIT STRING are set, lowest first; DER leaves no trailing zeros.
+fn named_bits(content: &[u8]) -> Option<Vec<u8>> {
+    let (unused, octets) = content.split_first()?;
+    let last = *octets.last()?;
+    if *unused > 7 || last.trailing_zeros() != u32::from(*unused) {
+        return None;
+    }
+    let bits = 0..u8::try_from(octets.len() * 8).ok()?;
+    Some(bits.filter(|bit| octets[usize::from(bit / 8)] & (0x80 >> (bit % 8)) != 0).collect())
+}
+
+/// Every URL of the profile is there, in order.
+fn check_urls(value: &[u8], expected: &[&[String]]) -> Result<(), Finding> {
+    let mut rest = value;
+    for url in expected.iter().copied().flatten() {
+        let found = rest.windows(url.len()).position(|window| window == url.as_bytes());
+        let Some(at) = found else {
+            return Err(Finding(format!("not true that the extension holds {url}")));
+        };
+        rest = &rest[at + url.len()..];
+    }
+    Ok(())
 }
 
 /// Object identifier, criticality and value of each extension in a TBSCertificate.
@@ -221,4 +313,124 @@ fn read_extensions(tbs: &[u8]) -> Result<Vec<(String, bool, Vec<u8>)>, DerError>
         found.push((oid, critical, value));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::bounded::List;
+
+    use super::*;
+    use crate::{
+        der,
+        keys::{CaKey, CaKeyKind},
+        profile::{DEFAULTS, Wish},
+    };
+
+    const NOW: UnixTime = UnixTime(1_795_312_800);
+
+    struct Case {
+        issuer: Issuer,
+        serial: Serial,
+        permit: Permit,
+        profile: Profile,
+    }
+
+    fn profile(name: &str) -> Profile {
+        let (name, text) = DEFAULTS.iter().find(|(known, _)| *known == name).unwrap();
+        Profile::check(name.parse().unwrap(), toml::from_str(text).unwrap()).unwrap()
+    }
+
+    fn case(profile_name: &str, subject: &str, names: &[&str]) -> Case {
+        let profile = profile(profile_name);
+        let key = CaKey::generate(CaKeyKind::P256).unwrap();
+        let subject = if subject.is_empty() { List::empty() } else { name::parse(subject).unwrap() };
+        let names = names.iter().map(|name| name.parse().unwrap()).collect();
+        let wish = Wish { subject, names, days: None, public_key: key.public_key().unwrap() };
+        let permit = profile.permit(wish, NOW, UnixTime(NOW.0 + 400_000_000)).unwrap();
+        let issuer = Issuer {
+            name: name::to_der(&name::parse("/O=Test/CN=Issuing").unwrap()),
+            key_identifier: vec![7; 20],
+            signature_algorithm: key.signature_algorithm(),
+        };
+        Case { issuer, serial: "4000000000000001AA".parse().unwrap(), permit, profile }
+    }
+
+    impl Case {
+        fn tbs(&self) -> Vec<u8> {
+            tbs::certificate(&self.issuer, &self.serial, &self.permit, &self.profile).unwrap()
+        }
+
+        fn finding(&self, tbs: Vec<u8>) -> Option<String> {
+            lint(tbs, &self.issuer, self.serial.clone(), &self.permit, &self.profile)
+                .err()
+                .map(|refusal| refusal.text)
+        }
+    }
+
+    #[test]
+    fn what_every_profile_writes_passes() {
+        for (name, subject, names) in [
+            ("server", "/CN=a.example", &["dns:a.example", "ip:2001:db8::1", "ip:192.0.2.1"][..]),
+            ("server", "", &["dns:a.example"]),
+            ("server-org", "/C=DE/O=Größe/CN=a.example", &["dns:a.example"]),
+            ("client", "/CN=A", &["email:a@example.org"]),
+            ("client-codesign", "/CN=A", &["email:a@example.org"]),
+            ("client-org", "/C=DE/O=A/CN=A", &["email:a@example.org"]),
+            ("ocsp", "/CN=Responder", &[]),
+            ("timestamp", "/CN=Time", &[]),
+            ("subca", "/CN=Sub", &[]),
+        ] {
+            let case = case(name, subject, names);
+            assert_eq!(case.finding(case.tbs()), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_found() {
+        // The names, the serial, the times, the key and the extension list are all compared, so
+        // no flipped byte passes but in the values that only the profile's own writer makes.
+        let case = case("server", "/CN=a.example", &["dns:a.example"]);
+        let good = case.tbs();
+        let mut passed = Vec::new();
+        for at in 0..good.len() {
+            let mut changed = good.clone();
+            changed[at] ^= 0x01;
+            if case.finding(changed).is_none() {
+                passed.push(at);
+            }
+        }
+        assert_eq!(passed, [0_usize; 0], "of {}: {:02x?}", good.len(), good);
+    }
+
+    #[test]
+    fn certificate_of_another_permit_or_issuer_is_found() {
+        let case_a = case("server", "/CN=a.example", &["dns:a.example"]);
+        let case_b = case("server", "/CN=a.example", &["dns:a.example", "dns:b.example"]);
+        assert!(case_a.finding(case_b.tbs()).is_some());
+        let mut other_issuer = case("server", "/CN=a.example", &["dns:a.example"]);
+        other_issuer.issuer.name = name::to_der(&name::parse("/CN=Other").unwrap());
+        let tbs = other_issuer.tbs();
+        other_issuer.issuer.name = case_a.issuer.name.clone();
+        assert!(other_issuer.finding(tbs).unwrap().contains("issuer"));
+    }
+
+    #[test]
+    fn ca_certificate_under_a_subscriber_profile_is_found() {
+        let subca = case("subca", "/CN=Sub", &[]);
+        let mut case = case("ocsp", "/CN=Sub", &[]);
+        case.issuer = subca.issuer.clone();
+        assert!(case.finding(subca.tbs()).is_some());
+    }
+
+    #[test]
+    fn truncated_tbs_is_found_at_every_length() {
+        let case = case("server", "", &["dns:a.example"]);
+        let good = case.tbs();
+        for cut in 0..good.len() {
+            assert!(case.finding(good[..cut].to_vec()).is_some(), "cut at {cut}");
+        }
+        let mut longer = good.clone();
+        longer.extend(der::sequence(&[]));
+        assert!(case.finding(longer).is_some());
+    }
 }

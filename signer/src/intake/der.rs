@@ -140,6 +140,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The magnitude of an INTEGER above zero, without the sign octet.
+    pub(crate) fn positive_integer(&mut self, what: &'static str) -> Result<&'a [u8], DerError> {
+        match self.element(what, tag::INTEGER)?.content {
+            [0, magnitude @ ..] if magnitude.first().is_some_and(|first| *first >= 0x80) => {
+                Ok(magnitude)
+            }
+            magnitude @ [1..0x80, ..] => Ok(magnitude),
+            _ => Err(DerError::Content { what }),
+        }
+    }
+
     /// A BOOLEAN; DER knows one octet for true (X.690 11.1).
     pub(crate) fn boolean(&mut self, what: &'static str) -> Result<bool, DerError> {
         match *self.element(what, tag::BOOLEAN)?.content {
@@ -271,6 +282,15 @@ mod tests {
         assert_eq!(integer(&[2, 3, 0, 0xff, 0xff]), Ok(65535));
         for bad in [&[2, 0][..], &[2, 1, 0x80], &[2, 2, 0, 1], &[2, 3, 0, 0, 1], &[2, 3, 1, 0, 0]] {
             assert!(integer(bad).is_err(), "{bad:02x?}");
+        }
+
+        let positive =
+            |bytes: &[u8]| Reader::new("test", bytes).positive_integer("n").map(<[u8]>::to_vec);
+        assert_eq!(positive(&[2, 1, 0x7f]), Ok(vec![0x7f]));
+        assert_eq!(positive(&[2, 2, 0, 0x80]), Ok(vec![0x80]));
+        assert_eq!(positive(&[2, 2, 1, 0]), Ok(vec![1, 0]));
+        for bad in [&[2, 0][..], &[2, 1, 0], &[2, 1, 0x80], &[2, 2, 0, 1], &[2, 3, 0, 0, 0x80]] {
+            assert!(positive(bad).is_err(), "{bad:02x?}");
         }
     }
 }

@@ -4,15 +4,15 @@
 //! into a certificate, so nothing here may trust its caller. Which kinds a profile takes is the
 //! profile's business. Every control has its id, an accept test and a reject test.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use openssl::{
     bn::{BigNum, BigNumContext, BigNumRef},
-    ec::EcKeyRef,
+    ec::{EcGroup, EcKey, EcPoint},
     error::ErrorStack,
     nid::Nid,
     pkey::{Id, PKey, Public},
-    rsa::RsaRef,
+    rsa::{Rsa, RsaRef},
 };
 use protocol::message::RefusalCode;
 use serde::{Deserialize, Serialize};
@@ -82,81 +82,105 @@ pub(super) struct PublicKey {
 }
 
 impl PublicKey {
-    /// Parses `spki`. Controls: `key-canonical`, and those of the key's kind.
+    /// Parses `spki`. The structure is read by our own strict reader, so each key has exactly one
+    /// encoding here (`key-canonical`: what we sign later is byte for byte what was proven), and
+    /// OpenSSL's general decoders, which also take ten times as long, see none of it.
     pub(super) fn from_spki(spki: &[u8]) -> Result<Self, Refusal> {
         if spki.len() > SPKI_MAX {
             return Err(weak(format!("the public key has {} bytes, past any use", spki.len())));
         }
-        check_algorithm(spki)?;
-        let key = PKey::public_key_from_der(spki).map_err(|_| {
-            weak("the public key is no valid key of its algorithm (point on the curve, numbers)")
-        })?;
-        // `key-canonical`: what we sign later is byte for byte what was proven here.
-        if key.public_key_to_der().map_err(ours)? != spki {
-            return Err(weak("the public key is not encoded in DER's one form"));
-        }
-        let kind = match key.id() {
-            Id::RSA => check_rsa(&*key.rsa().map_err(ours)?)?,
-            Id::EC => check_ec(&*key.ec_key().map_err(ours)?)?,
-            Id::ED25519 => KeyKind::Ed25519,
-            _ => return Err(weak("the public key is of no accepted kind")),
-        };
-        Ok(Self { key, kind })
-    }
-}
-
-/// `key-algorithm`: only algorithms and curves that some profile may take reach OpenSSL's
-/// decoders, so no explicit curve parameters do.
-fn check_algorithm(spki: &[u8]) -> Result<(), Refusal> {
-    let malformed = |error| weak(format!("the public key cannot be parsed: {error}"));
-    let mut outer = Reader::new("the public key", spki);
-    let mut info = outer.inner("the public key", tag::SEQUENCE).map_err(malformed)?;
-    outer.finish().map_err(malformed)?;
-    let mut algorithm = info.inner("the key's algorithm", tag::SEQUENCE).map_err(malformed)?;
-    match algorithm.oid("the key's algorithm").map_err(malformed)?.as_str() {
-        RSA_ENCRYPTION | ED25519 => Ok(()),
-        EC_PUBLIC_KEY if algorithm.next_is(tag::OID) => {
-            let curve = algorithm.oid("the key's curve").map_err(malformed)?;
-            if CURVES.iter().any(|(_, oid, _)| *oid == curve) {
-                return Ok(());
+        let mut outer = Reader::new("the public key", spki);
+        let mut info = outer.inner("the public key", tag::SEQUENCE)?;
+        outer.finish()?;
+        let mut algorithm = info.inner("the key's algorithm", tag::SEQUENCE)?;
+        let bits = info.bit_string("the key's bits")?;
+        info.finish()?;
+        let key = match algorithm.oid("the key's algorithm")?.as_str() {
+            RSA_ENCRYPTION => {
+                // RFC 3279 2.3.1: the parameters are NULL.
+                if !algorithm.element("the key's parameters", tag::NULL)?.content.is_empty() {
+                    return Err(weak("the key's parameters are not NULL"));
+                }
+                Self::rsa(bits)?
             }
-            Err(weak(format!("curve {curve} is not accepted; use P-256, P-384 or P-521")))
+            EC_PUBLIC_KEY => Self::ec(&mut algorithm, bits)?,
+            ED25519 => {
+                let key = PKey::public_key_from_raw_bytes(bits, Id::ED25519)
+                    .map_err(|_| weak("the public key is no Ed25519 key"))?;
+                Self { key, kind: KeyKind::Ed25519 }
+            }
+            other => {
+                return Err(weak(format!(
+                    "keys of algorithm {other} are not accepted; use RSA, P-256, P-384, P-521 or \
+                     Ed25519"
+                )));
+            }
+        };
+        algorithm.finish()?;
+        Ok(key)
+    }
+
+    /// RSAPublicKey (RFC 8017 A.1.1).
+    fn rsa(bits: &[u8]) -> Result<Self, Refusal> {
+        let mut outer = Reader::new("the RSA key", bits);
+        let mut numbers = outer.inner("the RSA key", tag::SEQUENCE)?;
+        outer.finish()?;
+        let modulus = numbers.positive_integer("the RSA modulus")?;
+        let exponent = numbers.positive_integer("the RSA exponent")?;
+        numbers.finish()?;
+        let number = |magnitude| BigNum::from_slice(magnitude).map_err(ours);
+        let rsa = Rsa::from_public_components(number(modulus)?, number(exponent)?).map_err(ours)?;
+        let kind = check_rsa(&rsa)?;
+        Ok(Self { key: PKey::from_rsa(rsa).map_err(ours)?, kind })
+    }
+
+    /// ECPoint with namedCurve (RFC 5480 2.1.1, 2.2).
+    fn ec(algorithm: &mut Reader<'_>, bits: &[u8]) -> Result<Self, Refusal> {
+        // `ec-curve`
+        if !algorithm.next_is(tag::OID) {
+            let text = "the curve has explicit parameters; name P-256, P-384 or P-521 instead";
+            return Err(weak(text));
         }
-        EC_PUBLIC_KEY => {
-            Err(weak("the curve has explicit parameters; name P-256, P-384 or P-521 instead"))
+        let name = algorithm.oid("the key's curve")?;
+        let curve = CURVES.iter().find(|curve| curve.oid == name).ok_or_else(|| {
+            weak(format!("curve {name} is not accepted; use P-256, P-384 or P-521"))
+        })?;
+        // `ec-point`: uncompressed and on the curve. The cofactor of these curves is 1, so no
+        // check of the order is left to do (SP 800-56A 5.6.2.3.4).
+        if bits.first() != Some(&0x04) || bits.len() != 1 + 2 * curve.coordinate_len {
+            return Err(weak("the public key is not an uncompressed point of its curve"));
         }
-        other => Err(weak(format!(
-            "keys of algorithm {other} are not accepted; use RSA, P-256, P-384, P-521 or Ed25519"
-        ))),
+        let group = EcGroup::from_curve_name(curve.nid).map_err(ours)?;
+        let mut context = BigNumContext::new().map_err(ours)?;
+        let key = EcPoint::from_bytes(&group, bits, &mut context)
+            .and_then(|point| EcKey::from_public_key(&group, &point))
+            .map_err(|_| weak("the public key is not a point of its curve"))?;
+        Ok(Self { key: PKey::from_ec_key(key).map_err(ours)?, kind: curve.kind })
     }
 }
 
 const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 const ED25519: &str = "1.3.101.112";
-/// RFC 5480 2.1.1.1.
-const CURVES: [(Nid, &str, KeyKind); 3] = [
-    (Nid::X9_62_PRIME256V1, "1.2.840.10045.3.1.7", KeyKind::EcP256),
-    (Nid::SECP384R1, "1.3.132.0.34", KeyKind::EcP384),
-    (Nid::SECP521R1, "1.3.132.0.35", KeyKind::EcP521),
-];
 
-fn check_ec(key: &EcKeyRef<Public>) -> Result<KeyKind, Refusal> {
-    let curve = key.group().curve_name();
-    let (_, _, kind) = CURVES
-        .into_iter()
-        .find(|(nid, ..)| Some(*nid) == curve)
-        .ok_or_else(|| weak("the curve is not P-256, P-384 or P-521"))?;
-    // `ec-point`: OpenSSL's decoder refuses a point off the curve; the cofactor of these curves
-    // is 1, so only the point at infinity is left to refuse (SP 800-56A 5.6.2.3.4).
-    let point = key.public_key();
-    let mut context = BigNumContext::new().map_err(ours)?;
-    let on_curve = point.is_on_curve(key.group(), &mut context).map_err(ours)?;
-    if point.is_infinity(key.group()) || !on_curve {
-        return Err(weak("the public key is not a point of its curve"));
-    }
-    Ok(kind)
+/// A named curve of RFC 5480 2.1.1.1.
+struct Curve {
+    nid: Nid,
+    oid: &'static str,
+    coordinate_len: usize,
+    kind: KeyKind,
 }
+
+const CURVES: [Curve; 3] = [
+    Curve {
+        nid: Nid::X9_62_PRIME256V1,
+        oid: "1.2.840.10045.3.1.7",
+        coordinate_len: 32,
+        kind: KeyKind::EcP256,
+    },
+    Curve { nid: Nid::SECP384R1, oid: "1.3.132.0.34", coordinate_len: 48, kind: KeyKind::EcP384 },
+    Curve { nid: Nid::SECP521R1, oid: "1.3.132.0.35", coordinate_len: 66, kind: KeyKind::EcP521 },
+];
 
 fn check_rsa(key: &RsaRef<Public>) -> Result<KeyKind, Refusal> {
     let bits = u32::try_from(key.n().num_bits()).unwrap_or(u32::MAX);
@@ -191,26 +215,27 @@ pub(super) fn modulus_flaw(modulus: &BigNumRef) -> Result<Option<String>, ErrorS
     Ok(None)
 }
 
+/// The primes below [`RSA_FACTOR_MIN`], in batches whose product fits a word: one division of the
+/// large number for each batch.
+static PRIMES: LazyLock<Vec<(u32, Vec<u32>)>> = LazyLock::new(|| {
+    let mut batches: Vec<(u32, Vec<u32>)> = vec![(1, Vec::new())];
+    for prime in (2..RSA_FACTOR_MIN).filter(|n| (2..*n).all(|divisor| n % divisor != 0)) {
+        match batches.last_mut().and_then(|(product, batch)| {
+            *product = product.checked_mul(prime)?;
+            Some(batch.push(prime))
+        }) {
+            Some(()) => {}
+            None => batches.push((prime, vec![prime])),
+        }
+    }
+    batches
+});
+
 fn small_factor(modulus: &BigNumRef) -> Result<Option<u32>, ErrorStack> {
-    // One division of the large number by each product of primes that fits a word.
-    let mut batch: Vec<u32> = Vec::new();
-    let mut product: u32 = 1;
-    let primes =
-        (2..RSA_FACTOR_MIN).filter(|n| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0));
-    for prime in primes.chain([0]) {
-        match product.checked_mul(prime) {
-            Some(larger) if larger != 0 => {
-                product = larger;
-                batch.push(prime);
-            }
-            _ => {
-                let rest = modulus.mod_word(product)?;
-                if let Some(factor) = batch.iter().find(|p| rest % u64::from(**p) == 0) {
-                    return Ok(Some(*factor));
-                }
-                product = prime;
-                batch = vec![prime];
-            }
+    for (product, batch) in PRIMES.iter() {
+        let rest = modulus.mod_word(*product)?;
+        if let Some(factor) = batch.iter().find(|prime| rest % u64::from(**prime) == 0) {
+            return Ok(Some(*factor));
         }
     }
     Ok(None)
@@ -220,30 +245,30 @@ fn small_factor(modulus: &BigNumRef) -> Result<Option<u32>, ErrorStack> {
 fn has_close_primes(modulus: &BigNumRef) -> Result<bool, ErrorStack> {
     let mut context = BigNumContext::new()?;
     let mut root = square_root(modulus, &mut context)?;
-    let mut rest = BigNum::new()?;
-    rest.sqr(&root, &mut context)?;
-    if rest.ucmp(modulus).is_lt() {
+    let mut square = BigNum::new()?;
+    square.sqr(&root, &mut context)?;
+    if square.ucmp(modulus).is_lt() {
         root.add_word(1)?;
-        rest.sqr(&root, &mut context)?;
+        square.sqr(&root, &mut context)?;
     }
-    let square = rest.to_owned()?;
+    let mut rest = BigNum::new()?;
     rest.checked_sub(&square, modulus)?;
+    // (a + 1)² - n = (a² - n) + (2a + 1), and the step itself grows by 2.
+    let mut step = BigNum::new()?;
+    step.lshift1(&root)?;
+    step.add_word(1)?;
+    let mut next = BigNum::new()?;
     for _ in 0..FERMAT_ROUNDS {
         if may_be_square(&rest)? {
             let candidate = square_root(&rest, &mut context)?;
-            let mut squared = BigNum::new()?;
-            squared.sqr(&candidate, &mut context)?;
-            if squared == rest {
+            square.sqr(&candidate, &mut context)?;
+            if square == rest {
                 return Ok(true);
             }
         }
-        // (a + 1)² - n = (a² - n) + 2a + 1
-        let mut step = BigNum::new()?;
-        step.lshift1(&root)?;
-        step.add_word(1)?;
-        let before = rest.to_owned()?;
-        rest.checked_add(&before, &step)?;
-        root.add_word(1)?;
+        next.checked_add(&rest, &step)?;
+        std::mem::swap(&mut rest, &mut next);
+        step.add_word(2)?;
     }
     Ok(false)
 }
@@ -273,14 +298,31 @@ fn square_root(number: &BigNumRef, context: &mut BigNumContext) -> Result<BigNum
 
 /// Rules out 99.8 of 100 numbers that are no squares, by their residues.
 fn may_be_square(number: &BigNumRef) -> Result<bool, ErrorStack> {
-    const PRIMES: [u64; 8] = [5, 7, 9, 11, 13, 17, 19, 23];
+    /// Bit `r` is set if `r` is a square modulo `modulus`, which is at most 64.
+    const fn squares(modulus: u64) -> u64 {
+        let (mut mask, mut root) = (0, 0);
+        while root < modulus {
+            mask |= 1 << (root * root % modulus);
+            root += 1;
+        }
+        mask
+    }
+    const MODULI: [u64; 8] = [5, 7, 9, 11, 13, 17, 19, 23];
     const PRODUCT: u32 = 5 * 7 * 9 * 11 * 13 * 17 * 19 * 23;
-    let is_residue = |rest: u64, modulus: u64| (0..modulus).any(|x| x * x % modulus == rest);
-    if !is_residue(number.mod_word(64)?, 64) {
+    const SQUARES: [u64; 8] = {
+        let mut squares_of = [0; 8];
+        let mut index = 0;
+        while index < 8 {
+            squares_of[index] = squares(MODULI[index]);
+            index += 1;
+        }
+        squares_of
+    };
+    if squares(64) >> number.mod_word(64)? & 1 == 0 {
         return Ok(false);
     }
     let rest = number.mod_word(PRODUCT)?;
-    Ok(PRIMES.iter().all(|prime| is_residue(rest % prime, *prime)))
+    Ok(MODULI.iter().zip(SQUARES).all(|(modulus, squares)| squares >> (rest % modulus) & 1 == 1))
 }
 
 fn weak(text: impl Into<String>) -> Refusal {
@@ -294,7 +336,7 @@ fn ours(error: ErrorStack) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use openssl::{ec::EcGroup, ec::EcKey, rsa::Rsa};
+    use openssl::ec::Asn1Flag;
 
     use super::*;
 
@@ -341,10 +383,10 @@ mod tests {
         let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
         let kind = KeyKind::of_spki(&rsa.public_key_to_der().unwrap()).unwrap();
         assert_eq!(kind, KeyKind::Rsa { bits: 2048 });
-        for (nid, _, kind) in CURVES {
-            let group = EcGroup::from_curve_name(nid).unwrap();
+        for curve in CURVES {
+            let group = EcGroup::from_curve_name(curve.nid).unwrap();
             let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-            assert_eq!(KeyKind::of_spki(&key.public_key_to_der().unwrap()).unwrap(), kind);
+            assert_eq!(KeyKind::of_spki(&key.public_key_to_der().unwrap()).unwrap(), curve.kind);
         }
         let ed25519 = PKey::generate_ed25519().unwrap().public_key_to_der().unwrap();
         assert_eq!(KeyKind::of_spki(&ed25519).unwrap(), KeyKind::Ed25519);
@@ -437,44 +479,100 @@ mod tests {
         }
     }
 
+    fn p256(flag: Asn1Flag) -> Vec<u8> {
+        let mut group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        group.set_asn1_flag(flag);
+        let key = EcKey::generate(&group).unwrap();
+        PKey::from_ec_key(key).unwrap().public_key_to_der().unwrap()
+    }
+
     #[test]
-    fn ec_point_off_the_curve_and_other_forms_are_refused() {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-        let good = key.public_key_to_der().unwrap();
+    fn ec_point_off_the_curve_compressed_or_at_infinity_is_refused() {
+        let good = p256(Asn1Flag::NAMED_CURVE);
+        assert!(KeyKind::of_spki(&good).is_ok());
         let mut off = good.clone();
         *off.last_mut().unwrap() ^= 1;
-        assert!(refused(&off).contains("point"));
+        assert!(refused(&off).contains("point of its curve"));
+
+        // The same point in SEC 1's other forms; OpenSSL's decoder takes the first two.
+        let (algorithm, point) = (&good[2..23], &good[26..]);
+        let odd = point[64] & 1;
+        let form = |octets: &[u8]| {
+            let length = u8::try_from(octets.len()).unwrap();
+            [&[0x30, 24 + length], algorithm, &[0x03, 1 + length, 0], octets].concat()
+        };
+        assert_eq!(form(point), good);
+        let compressed = form(&[&[2 + odd], &point[1..33]].concat());
+        let hybrid = form(&[&[6 + odd], &point[1..]].concat());
+        let infinity = form(&[0]);
+        assert!(PKey::public_key_from_der(&compressed).is_ok());
+        assert!(PKey::public_key_from_der(&hybrid).is_ok());
+        for other in [compressed, hybrid, infinity] {
+            assert!(refused(&other).contains("uncompressed"));
+        }
     }
 
     #[test]
-    fn key_algorithm_refuses_other_curves_explicit_parameters_and_other_keys() {
-        let mut group = EcGroup::from_curve_name(Nid::SECP256K1).unwrap();
+    fn ec_curve_refuses_other_curves_and_explicit_parameters() {
+        let group = EcGroup::from_curve_name(Nid::SECP256K1).unwrap();
         let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
         assert!(refused(&key.public_key_to_der().unwrap()).contains("curve 1.3.132.0.10"));
-        group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        group.set_asn1_flag(openssl::ec::Asn1Flag::EXPLICIT_CURVE);
-        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-        assert!(refused(&key.public_key_to_der().unwrap()).contains("explicit"));
-        let x25519 = PKey::generate_x25519().unwrap().public_key_to_der().unwrap();
-        assert!(refused(&x25519).contains("1.3.101.110"));
+        let explicit = p256(Asn1Flag::EXPLICIT_CURVE);
+        assert!(refused(&explicit).contains("explicit"));
     }
 
     #[test]
-    fn key_canonical_refuses_trailing_bytes_cuts_and_other_encodings() {
-        let good = rsa_spki(product(&prime(1024), &prime(1024)), number("65537"));
-        assert!(KeyKind::of_spki(&good).is_ok());
-        for cut in 0..good.len() {
-            refused(&good[..cut]);
+    fn key_algorithm_refuses_what_is_no_signature_key() {
+        let x25519 = PKey::generate_x25519().unwrap().public_key_to_der().unwrap();
+        assert!(refused(&x25519).contains("1.3.101.110"));
+        let dsa = openssl::dsa::Dsa::generate(1024).unwrap();
+        let dsa = PKey::from_dsa(dsa).unwrap().public_key_to_der().unwrap();
+        assert!(refused(&dsa).contains("1.2.840.10040.4.1"));
+    }
+
+    #[test]
+    fn key_canonical_takes_one_encoding_of_each_key_and_it_is_openssls() {
+        let rsa = rsa_spki(product(&prime(1024), &prime(1024)), number("65537"));
+        let ec = p256(Asn1Flag::NAMED_CURVE);
+        let ed25519 = PKey::generate_ed25519().unwrap().public_key_to_der().unwrap();
+        for good in [rsa, ec, ed25519] {
+            let parsed = PublicKey::from_spki(&good).unwrap();
+            assert_eq!(parsed.key.public_key_to_der().unwrap(), good);
+            for cut in 0..good.len() {
+                assert!(KeyKind::of_spki(&good[..cut]).is_err(), "cut {cut}");
+            }
+            for at in 0..good.len() {
+                for bit in 0..8 {
+                    let mut flipped = good.clone();
+                    flipped[at] ^= 1 << bit;
+                    // Another key, perhaps a fine one; but never another form of one.
+                    if let Ok(parsed) = PublicKey::from_spki(&flipped) {
+                        assert_eq!(parsed.key.public_key_to_der().unwrap(), flipped, "byte {at}");
+                    }
+                }
+            }
+            let trailing = [&good[..], &[0]].concat();
+            assert!(KeyKind::of_spki(&trailing).is_err());
         }
-        let mut trailing = good.clone();
-        trailing.push(0);
-        refused(&trailing);
-        // The algorithm's NULL turned into another empty element.
+        refused(&vec![0x30; SPKI_MAX + 1]);
+    }
+
+    #[test]
+    fn key_canonical_refuses_padded_numbers_and_odd_parameters() {
+        let good = rsa_spki(product(&prime(1024), &prime(1024)), number("65537"));
         let null = good.windows(2).position(|pair| pair == [0x05, 0x00]).unwrap();
         let mut other = good.clone();
         other[null] = 0x04;
-        refused(&other);
-        refused(&vec![0x30; SPKI_MAX + 1]);
+        assert!(KeyKind::of_spki(&other).is_err());
+        // The exponent with a needless zero in front; every length around it one more.
+        let mut padded = good.clone();
+        let exponent = padded.len() - 5;
+        assert_eq!(padded[exponent..], [0x02, 0x03, 1, 0, 1]);
+        padded.splice(exponent.., [0x02, 0x04, 0, 1, 0, 1]);
+        for at in [3, null + 2 + 3, null + 2 + 8] {
+            padded[at] += 1;
+        }
+        assert!(openssl::pkey::PKey::public_key_from_der(&padded).is_ok(), "OpenSSL takes it");
+        assert!(KeyKind::of_spki(&padded).is_err());
     }
 }

@@ -545,3 +545,54 @@ fn audit_file_with_a_torn_end_is_mended() {
     story.issued("b.example.org");
     assert_eq!(story.findings(), Vec::<String>::new());
 }
+
+#[test]
+fn crl_past_16_mib_arrives_whole_in_pieces_and_resumes_after_a_cut() {
+    let mut story = Story::new();
+    story.vault = None;
+    // As many revoked certificates as make more than 16 MiB: 20-octet serials, with a reason.
+    let filler = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    filler
+        .execute_batch(
+            "BEGIN;
+             CREATE TEMP TABLE a AS SELECT id FROM authority WHERE name = 'issuing';
+             INSERT INTO certificate
+               (authority, serial, profile, not_after, subject, der, status, revoked_at, reason)
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 340000)
+             SELECT a.id, CAST('A' || hex(randomblob(6)) || printf('%07d', i) AS BLOB), '',
+                    2000000000, '/CN=x', x'', 'R', 1790000000, 'superseded' FROM n, a;
+             INSERT INTO revocation (authority, serial, at) SELECT id, x'01', 1790000000 FROM a;
+             COMMIT;",
+        )
+        .unwrap();
+    drop(filler);
+    // The index must show them too, or the start would look for lines that are missing.
+    story.start();
+
+    let mut packed = Vec::new();
+    let mut last = None;
+    loop {
+        let resume = last.map(|digest| (digest, packed.len() as u64));
+        let fetch = FetchCrl { authority: name("issuing"), have: None, resume };
+        let Answer::CrlPiece(piece) = story.call(Call::FetchCrl(fetch)) else {
+            panic!("a piece was expected")
+        };
+        assert_eq!(piece.offset, packed.len() as u64);
+        packed.extend_from_slice(&piece.bytes);
+        last = Some(piece.packed_digest);
+        if packed.len() as u64 == piece.packed_length {
+            assert_eq!(Digest::of(&packed), piece.packed_digest);
+            assert!(piece.crl_length > 16 << 20, "{}", piece.crl_length);
+            let der = patch::unpack(&packed, |_| None, 64 << 20).unwrap();
+            assert_eq!(Digest::of(&der), piece.crl_digest);
+            let crl = openssl::x509::X509Crl::from_der(&der).unwrap();
+            let authority = &story.vault().authorities[&name("issuing")];
+            assert!(crl.verify(&authority.certificate().public_key().unwrap()).unwrap());
+            assert_eq!(crl.get_revoked().unwrap().len(), 340_000);
+            break;
+        }
+        if packed.len() == 100 * protocol::message::PIECE_MAX {
+            story.vault().transfers = crl::Transfers::default(); // as after a restart
+        }
+    }
+}
