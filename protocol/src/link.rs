@@ -216,7 +216,7 @@ impl Endpoint {
     pub fn disconnect(&mut self, reason: DownReason) {
         if let State::Established(_) = self.state {
             self.events.push_back(Event::Down { reason });
-            self.greet(None, reason == DownReason::PatchFailed);
+            self.greet(None, matches!(reason, DownReason::PatchFailed(_)));
         }
     }
 

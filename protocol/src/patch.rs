@@ -66,7 +66,7 @@ impl std::fmt::Debug for ReferenceName {
 
 /// Why a container could not be undone. None of these goes away by asking again for the same
 /// bytes; asking for them without references helps.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
     /// The container ends before its content begins.
     #[error("the patch is cut short")]
@@ -400,5 +400,14 @@ mod tests {
         let whole = pack_object(&today, None);
         assert_eq!(references(&whole).unwrap(), []);
         assert!(unpack(&whole, resolver(&[]), today.len()).unwrap() == today);
+    }
+
+    #[test]
+    fn an_object_past_16_mebibytes_is_packed_against_the_one_before_it() {
+        let old = noise(5, 17 << 20);
+        let new = [&noise(6, 40)[..], &old[..9 << 20], &noise(7, 40), &old[9 << 20..]].concat();
+        let packed = pack_object(&new, Some(&old));
+        assert!(packed.len() < 8 * 1024, "{} bytes", packed.len());
+        assert!(unpack(&packed, resolver(&[&old]), new.len()).unwrap() == new);
     }
 }

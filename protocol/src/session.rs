@@ -17,40 +17,31 @@ use std::{collections::VecDeque, marker::PhantomData};
 
 use self::history::{Entry, Histories};
 pub use self::history::{KEPT_BYTES, KEPT_LENGTH_MAX, KEPT_MESSAGES};
-pub use crate::link::{DownReason, LinkCounters, Side};
+pub use crate::link::{DownReason, EndpointConfig as SessionConfig, LinkCounters, Side};
 use crate::{
     codec::CodecError,
     lanes,
-    link::{self, Endpoint, EndpointConfig},
+    link::{self, Endpoint},
     message::{Answer, Lane, MESSAGE_MAX, Message, Request},
     patch::{self, PatchError},
     time::{Duration, Instant},
 };
 
-/// Packed bytes that wait to be read by the program; beyond that, segments wait in the link, and
+/// What may wait to be read by the program, in bytes; beyond that, segments wait in the link, and
 /// the peer waits with what it has.
-const UNREAD_BYTES_MAX: usize = 512 * 1024;
+const UNREAD_MAX: usize = 512 * 1024;
+/// What a message costs while it waits, beside its bytes: so that many tiny ones count too.
+const UNREAD_EACH: usize = 64;
 /// How many earlier messages of the same kind are tried as references: requests for several
 /// profiles come mixed.
 const CANDIDATES_MAX: usize = 4;
 
-const _: () = assert!(UNREAD_BYTES_MAX > lanes::PACKED_MAX);
+const _: () = assert!(UNREAD_MAX > lanes::PACKED_MAX);
 
 /// The frontend's end: sends requests, receives answers.
 pub type FrontendSession = Session<Request, Answer>;
 /// The signer's end: sends answers, receives requests.
 pub type SignerSession = Session<Answer, Request>;
-
-/// What distinguishes one session from another.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionConfig {
-    /// Which end of the cable this is.
-    pub side: Side,
-    /// Random, once per start of the process: two runs of a program are never the same peer.
-    pub boot_id: u64,
-    /// Bytes per second that the line carries; `None` for a line without a limit.
-    pub line_rate: Option<u32>,
-}
 
 /// What the session tells the program.
 #[derive(Debug)]
@@ -135,9 +126,7 @@ pub struct Session<Out, In> {
     outgoing: lanes::Outgoing,
     incoming: lanes::Incoming,
     histories: Histories,
-    /// Complete packed messages of the present connection, not unpacked yet: so what waits here
-    /// is bounded by bytes that came, however much they unpack to.
-    unread: VecDeque<(Lane, Vec<u8>)>,
+    unread: Unread,
     events: VecDeque<Event<In>>,
     /// Whether packing pays: a line without a limit is faster than the packer.
     packing: bool,
@@ -150,15 +139,14 @@ pub struct Session<Out, In> {
 impl<Out: Message, In: Message> Session<Out, In> {
     /// A session that looks for its peer at once.
     pub fn new(config: SessionConfig, now: Instant) -> Self {
-        let SessionConfig { side, boot_id, line_rate } = config;
         Self {
-            endpoint: Endpoint::new(EndpointConfig { side, boot_id, line_rate }, now),
+            endpoint: Endpoint::new(config, now),
             outgoing: lanes::Outgoing::default(),
             incoming: lanes::Incoming::default(),
             histories: Histories::default(),
-            unread: VecDeque::new(),
+            unread: Unread::default(),
             events: VecDeque::new(),
-            packing: line_rate.is_some(),
+            packing: config.line_rate.is_some(),
             references: false,
             counters: Counters::default(),
             messages: PhantomData,
@@ -212,7 +200,7 @@ impl<Out: Message, In: Message> Session<Out, In> {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            let (lane, packed) = self.unread.pop_front()?;
+            let (lane, packed) = self.unread.pop()?;
             if let Some(event) = self.read(lane, &packed) {
                 return Some(event);
             }
@@ -276,27 +264,22 @@ impl<Out: Message, In: Message> Session<Out, In> {
             };
             self.events.push_back(event);
         }
-        while self.unread_bytes() < UNREAD_BYTES_MAX
+        while self.unread.cost < UNREAD_MAX
             && let Some(segment) = self.endpoint.poll_segment()
         {
-            if let Err(error) = self.incoming.take(&segment, &mut self.unread) {
+            if let Err(error) = self.unread.extend(&mut self.incoming, &segment) {
                 self.counters.segments_misbehaved += 1;
-                let what = error.rule();
-                self.endpoint.disconnect(DownReason::PeerMisbehaved { what });
+                self.endpoint.disconnect(DownReason::PeerMisbehaved { what: error.rule() });
                 return self.advance();
             }
         }
-    }
-
-    fn unread_bytes(&self) -> usize {
-        self.unread.iter().map(|(_, packed)| packed.len()).sum()
     }
 
     fn forget_connection(&mut self) {
         self.outgoing = lanes::Outgoing::default();
         self.incoming = lanes::Incoming::default();
         self.histories = Histories::default();
-        self.unread.clear();
+        self.unread = Unread::default();
     }
 
     /// Unpacks and decodes one message.
@@ -329,8 +312,40 @@ impl<Out: Message, In: Message> Session<Out, In> {
     }
 
     /// The message is lost with its references, so the connection is: the next one is plain.
-    fn give_up(&mut self, _error: PatchError) {
+    fn give_up(&mut self, error: PatchError) {
         self.counters.patches_failed += 1;
-        self.endpoint.disconnect(DownReason::PatchFailed);
+        self.endpoint.disconnect(DownReason::PatchFailed(error));
+    }
+}
+
+/// Complete packed messages of the present connection, not unpacked yet: so what waits here is
+/// bounded by bytes that came, however much they unpack to.
+#[derive(Debug, Default)]
+struct Unread {
+    messages: VecDeque<(Lane, Vec<u8>)>,
+    cost: usize,
+}
+
+impl Unread {
+    /// Takes the messages that `segment` completes.
+    fn extend(
+        &mut self,
+        incoming: &mut lanes::Incoming,
+        segment: &[u8],
+    ) -> Result<(), lanes::ChunkError> {
+        let before = self.messages.len();
+        let result = incoming.take(segment, &mut self.messages);
+        self.cost += self.messages.range(before..).map(Self::cost).sum::<usize>();
+        result
+    }
+
+    fn pop(&mut self) -> Option<(Lane, Vec<u8>)> {
+        let message = self.messages.pop_front()?;
+        self.cost -= Self::cost(&message);
+        Some(message)
+    }
+
+    fn cost((_, packed): &(Lane, Vec<u8>)) -> usize {
+        packed.len() + UNREAD_EACH
     }
 }

@@ -16,7 +16,7 @@ pub const VERSION_MIN: u8 = 1;
 pub const VERSION_CURRENT: u8 = 1;
 
 const _: () = assert!(VERSION_MIN <= VERSION_CURRENT);
-const _: () = assert!(VERSION_CURRENT - VERSION_MIN <= 1);
+const _: () = assert!(VERSION_CURRENT < VERSION_MIN + 2);
 
 /// The highest version in both ranges.
 pub fn agree(ours: (u8, u8), theirs: (u8, u8)) -> Option<u8> {

@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use protocol::{
     message::{Name, RefusalCode},
     port::PortSpec,
@@ -34,7 +34,7 @@ mod store;
 #[derive(Debug, Parser)]
 #[command(name = "signer", version, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 done, 2 refused by rule, 3 link or store away, \
-                        4 usage or configuration.")]
+                        4 usage or configuration, 5 still waiting.")]
 pub struct Arguments {
     /// The store
     #[arg(long, global = true, env = "SIGNER_DIR", default_value = "/var/lib/signer")]
@@ -186,20 +186,53 @@ pub(crate) enum Failure {
     /// A child process or the port failed.
     #[error("{0:#}")]
     Process(#[from] anyhow::Error),
-    /// A check found something.
+    /// The store is not there, or a check found something in it.
     #[error("{0}")]
-    Findings(String),
+    Away(String),
+    /// What was asked for has not come yet.
+    #[error("{0}")]
+    Waiting(String),
 }
 
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Refused(_) => 2,
-            Self::Fault(fault) if fault.is_configuration() => 4,
-            Self::Fault(_) | Self::Process(_) | Self::Findings(_) => 3,
+            Self::Fault(fault) if fault.is_configuration() => USAGE,
+            Self::Fault(_) | Self::Process(_) | Self::Away(_) => 3,
+            Self::Waiting(_) => 5,
         })
     }
 }
+
+impl Arguments {
+    /// Reads the command line; help and mistakes are printed here, with the exit code to end
+    /// with.
+    pub fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                let _ = error.print(); // if the terminal is gone there is nobody to tell
+                ExitCode::SUCCESS
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = error.print();
+                ExitCode::from(USAGE)
+            }
+            _ => {
+                // clap's first paragraph is what, where and what to do; the rest is in --help.
+                let text = error.render().to_string();
+                let words = text.split("\n\n").next().unwrap_or(&text).split_whitespace();
+                let sentence = words.collect::<Vec<_>>().join(" ");
+                let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
+                eprintln!("signer: {sentence}; see `signer --help`");
+                ExitCode::from(USAGE)
+            }
+        })
+    }
+}
+
+/// The exit code of wrong usage or configuration.
+const USAGE: u8 = 4;
 
 /// Does what the arguments say.
 pub fn run(arguments: Arguments) -> ExitCode {
@@ -221,12 +254,11 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { dir, json, log, command } = arguments;
     let needs_store = !matches!(command, Command::Init | Command::Gate { .. } | Command::Intake);
     if needs_store && !crate::vault::ledger_path(&dir).exists() {
-        return Err(Fault::Configuration(format!(
+        return Err(Failure::Away(format!(
             "there is no signer store in {}; name another with --dir, or make one with \
              `signer init`",
             dir.display()
-        ))
-        .into());
+        )));
     }
     match command {
         Command::Init => create::init(&dir, now()?)?,

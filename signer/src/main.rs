@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use signer::console::{Arguments, run};
 
 fn main() -> ExitCode {
-    run(Arguments::parse())
+    match Arguments::read() {
+        Ok(arguments) => run(arguments),
+        Err(exit_code) => exit_code,
+    }
 }

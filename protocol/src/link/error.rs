@@ -1,5 +1,7 @@
 //! Why a connection ends.
 
+use crate::patch::PatchError;
+
 /// Why a connection ended. The endpoint is already on its way to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownReason {
@@ -19,6 +21,6 @@ pub enum DownReason {
         what: &'static str,
     },
     /// A patch could not be undone here; the next connection does without references.
-    #[error("a patch of the peer could not be undone; the next connection is sent plain")]
-    PatchFailed,
+    #[error("a message of the peer could not be unpacked, so the next connection is plain: {0}")]
+    PatchFailed(PatchError),
 }

@@ -6,7 +6,10 @@ use crate::support::{Faults, LINE_RATE, Pair, Random};
 use protocol::{
     frame,
     link::HELLO_PREFIX,
-    message::{Answer, CatalogueQuery, IssueCertificate, Message, Request, RequestId},
+    message::{
+        Answer, AuthorityEntry, Catalogue, CatalogueQuery, IssueCertificate, Message, Request,
+        RequestId,
+    },
     session::{DownReason, FrontendSession, SendError, SessionConfig, Side},
     time::{Duration, Instant},
 };
@@ -49,6 +52,8 @@ struct Work {
     asked_in: usize,
     served: usize,
     heard: usize,
+    /// The signer's connection and the number of the last request in it.
+    last_served: (usize, Option<u64>),
 }
 
 impl Work {
@@ -61,6 +66,7 @@ impl Work {
             asked_in: 0,
             served: 0,
             heard: 0,
+            last_served: (0, None),
         }
     }
 
@@ -78,6 +84,11 @@ impl Work {
             let Request::Issue(issue) = request else { panic!("{request:?} was never sent") };
             let number = u64::from_be_bytes(issue.id.as_bytes()[8..].try_into().unwrap());
             assert_eq!(*issue.csr, Random(number).bytes(self.lengths[number as usize]));
+            // Within a connection each request once, and in the order of sending.
+            let connection = pair.signer.heard_in[self.served];
+            let (last_connection, last_number) = self.last_served;
+            assert!(connection != last_connection || Some(number) > last_number);
+            self.last_served = (connection, Some(number));
             // An answer to a connection that ended meanwhile is lost; the frontend asks again.
             pair.signer.session.send(pair.now, &answer(request).unwrap()).ok();
             self.served += 1;
@@ -362,6 +373,50 @@ fn either_side_restarted_at_any_moment_is_found_again_within_two_seconds() {
 }
 
 #[test]
+fn any_sequence_of_faults_ends_with_every_request_answered() {
+    for seed in 0..250 {
+        let mut random = Random(seed ^ 0xfa01);
+        let mut work = Work::new(Pair::new(PACED, seed), 1 + random.below(15), &mut random);
+        for _ in 0..random.below(30) {
+            fault(&mut work, &mut random);
+            work.drive(Duration::from_micros(1 << random.below(23)));
+        }
+        work.pair.set_faults(Faults::default());
+        work.pair.join();
+        // Ten seconds of silence may have to pass where one side does not know yet that the other
+        // one is new, and two to come up again.
+        assert!(work.drive(30 * SECOND), "seed {seed}: {} open", work.open.len());
+    }
+}
+
+fn fault(work: &mut Work, random: &mut Random) {
+    let Work { pair, asked_in, .. } = work;
+    let now = pair.now;
+    match random.below(10) {
+        0 => pair.up.cut(),
+        1 => pair.down.cut(),
+        2 | 3 => pair.join(),
+        4 => {
+            pair.frontend.restart(now);
+            *asked_in = usize::MAX;
+        }
+        5 => pair.signer.restart(now),
+        6 => pair.up.inject_stale(now),
+        7 => pair.down.inject_stale(now),
+        8 => {
+            let level = [0.0, 1e-5, 1e-4, 1e-2][random.below(4) as usize];
+            let faults = Faults { bit_error: level, drop: level, duplicate: level, text: level };
+            pair.set_faults(faults);
+        }
+        _ => {
+            let garbage = random.bytes(300);
+            pair.up.inject(now, &garbage);
+            pair.down.inject(now, &foreign_hello(2, [1, 2], random.next()));
+        }
+    }
+}
+
+#[test]
 fn bytes_of_an_earlier_connection_are_merely_broken_frames() {
     // Everything the signer ever sent, kept by a tty and spilled into the next connection.
     let mut pair = Pair::connected(PACED, 11);
@@ -428,6 +483,19 @@ fn a_message_is_refused_with_the_reason_before_anything_is_sent() {
     let query = CatalogueQuery { have: None, serial_high: vec![].try_into().unwrap() };
     pair.frontend.session.send(pair.now, &Request::Catalogue(query)).unwrap();
     pair.drive_until(60 * SECOND, |pair| pair.signer.heard.len() as u64 == taken + 1).unwrap();
+    let refused = pair.signer.session.send(pair.now, &Answer::Catalogue(huge_catalogue()));
+    assert!(matches!(refused, Err(SendError::TooLong { .. })), "{refused:?}");
+}
+
+/// Within the bounds of every field, past that of a message.
+fn huge_catalogue() -> Catalogue {
+    let authority = AuthorityEntry {
+        name: "issuing".parse().unwrap(),
+        certificate: vec![0; 8192].try_into().unwrap(),
+        chain: vec![].try_into().unwrap(),
+        profiles: vec![].try_into().unwrap(),
+    };
+    Catalogue { authorities: vec![authority; 17].try_into().unwrap(), openpgp: None }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Two sessions and a bad cable between them, on virtual time.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected is")]
+
 mod faults;
 mod goodput;
 mod support;

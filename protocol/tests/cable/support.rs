@@ -63,11 +63,14 @@ pub(crate) struct Wire {
     free_at: Instant,
     in_flight: VecDeque<(Instant, Vec<u8>)>,
     recent: VecDeque<u8>,
-    /// Bytes of a bit error still to skip: sampled as gaps, so that clean bits cost nothing.
+    /// What a tty's buffer may still hold when everything else has long gone.
+    stale: VecDeque<u8>,
+    /// Clean bits until the next bit error: sampled as gaps, so that clean bits cost nothing.
     bits_to_error: u64,
 }
 
 const PIECE: usize = 32;
+const STALE_MAX: usize = 4096;
 
 impl Wire {
     pub(crate) fn new(rate: Option<u32>, seed: u64) -> Self {
@@ -81,6 +84,7 @@ impl Wire {
             free_at: Instant::ZERO,
             in_flight: VecDeque::new(),
             recent: VecDeque::new(),
+            stale: VecDeque::new(),
             bits_to_error: u64::MAX,
         }
     }
@@ -92,6 +96,8 @@ impl Wire {
 
     pub(crate) fn put(&mut self, now: Instant, bytes: &[u8]) {
         self.carried += bytes.len() as u64;
+        self.stale.extend(bytes);
+        self.stale.drain(..self.stale.len().saturating_sub(STALE_MAX));
         for piece in bytes.chunks(PIECE) {
             let time = self.rate.map_or(0, |rate| piece.len() as u64 * 1_000_000 / u64::from(rate));
             self.free_at = self.free_at.max(now) + Duration::from_micros(time);
@@ -106,6 +112,12 @@ impl Wire {
     pub(crate) fn inject(&mut self, now: Instant, bytes: &[u8]) {
         self.free_at = self.free_at.max(now);
         self.in_flight.push_back((self.free_at + self.latency, bytes.to_vec()));
+    }
+
+    /// Bytes of the past come again.
+    pub(crate) fn inject_stale(&mut self, now: Instant) {
+        let stale: Vec<u8> = self.stale.iter().copied().collect();
+        self.inject(now, &stale);
     }
 
     pub(crate) fn cut(&mut self) {
@@ -168,6 +180,8 @@ impl Wire {
 pub(crate) struct End<Out, In> {
     pub(crate) session: Session<Out, In>,
     pub(crate) heard: Vec<In>,
+    /// In which connection each message was heard.
+    pub(crate) heard_in: Vec<usize>,
     pub(crate) ups: usize,
     pub(crate) downs: Vec<protocol::session::DownReason>,
     pub(crate) others: Vec<String>,
@@ -180,6 +194,7 @@ impl<Out: Message, In: Message + std::fmt::Debug> End<Out, In> {
         Self {
             session: Session::new(config, now),
             heard: Vec::new(),
+            heard_in: Vec::new(),
             ups: 0,
             downs: Vec::new(),
             others: Vec::new(),
@@ -201,7 +216,10 @@ impl<Out: Message, In: Message + std::fmt::Debug> End<Out, In> {
             match event {
                 Event::Up => self.ups += 1,
                 Event::Down { reason } => self.downs.push(reason),
-                Event::Message(message) => self.heard.push(message),
+                Event::Message(message) => {
+                    self.heard.push(message);
+                    self.heard_in.push(self.ups);
+                }
                 other => self.others.push(format!("{other:?}")),
             }
         }

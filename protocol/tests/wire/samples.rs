@@ -6,7 +6,7 @@ use protocol::{
     bounded::List,
     message::{
         Answer, Attribute, AttributeType, AuthorityEntry, Catalogue, CatalogueQuery,
-        CertifyOpenPgp, CrlPiece, Digest, FetchCrl, IssueCertificate, Message, Name, ProfileEntry,
+        CertifyOpenPgp, CrlPiece, Digest, FetchCrl, IssueCertificate, Name, ProfileEntry,
         RefusalCode, Request, RequestId, RevocationReason, Revoke, Serial, SerialHigh,
         SignerStatus, TimeHint,
     },

@@ -140,10 +140,9 @@ fn read_json(path: &Path) -> Result<Option<Value>, Fault> {
 pub(super) fn time(store: &Path, now: Moment, as_json: bool) -> Result<(), Failure> {
     let path = store.join("timesync.json");
     let Some(value) = read_json(&path)? else {
-        return Err(Fault::Configuration(
+        return Err(Failure::Waiting(
             "no time hint has arrived yet; start `signer run` and let the frontend connect".into(),
-        )
-        .into());
+        ));
     };
     let report: Report = serde_json::from_value(value).map_err(|error| Fault::Damaged {
         what: path.display().to_string(),

@@ -33,8 +33,8 @@ pub(super) fn check(store: &Path, passphrase: Option<&Secret>, json: bool) -> Re
     }
     match report.findings.len() {
         0 => Ok(()),
-        1 => Err(Failure::Findings("the store has 1 finding; see above".into())),
-        count => Err(Failure::Findings(format!("the store has {count} findings; see above"))),
+        1 => Err(Failure::Away("the store has 1 finding; see above".into())),
+        count => Err(Failure::Away(format!("the store has {count} findings; see above"))),
     }
 }
 
