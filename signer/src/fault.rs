@@ -9,7 +9,7 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The disk refused an operation.
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}; see to that, then start again")]
     Disk {
         /// What was tried.
         action: &'static str,

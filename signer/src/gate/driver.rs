@@ -160,10 +160,11 @@ impl Driver {
             None => {}
             Some(Action::Call(call)) => self.calls.push_back(call),
             Some(Action::Vet(tag, job)) => self.jobs.push_back((tag, job)),
-            Some(Action::Answer(answer)) => {
-                if self.outbox.len() < OUTBOX_MAX {
-                    self.outbox.push_back(answer);
-                }
+            Some(Action::Answer(answer)) if self.outbox.len() < OUTBOX_MAX => {
+                self.outbox.push_back(answer);
+            }
+            Some(Action::Answer(_)) => {
+                tracing::warn!("the frontend takes no answers; one is dropped, it will ask again");
             }
         }
     }

@@ -218,16 +218,19 @@ pub(super) fn modulus_flaw(modulus: &BigNumRef) -> Result<Option<String>, ErrorS
 /// The primes below [`RSA_FACTOR_MIN`], in batches whose product fits a word: one division of the
 /// large number for each batch.
 static PRIMES: LazyLock<Vec<(u32, Vec<u32>)>> = LazyLock::new(|| {
-    let mut batches: Vec<(u32, Vec<u32>)> = vec![(1, Vec::new())];
+    let mut batches = Vec::new();
+    let (mut product, mut batch): (u32, Vec<u32>) = (1, Vec::new());
     for prime in (2..RSA_FACTOR_MIN).filter(|n| (2..*n).all(|divisor| n % divisor != 0)) {
-        match batches.last_mut().and_then(|(product, batch)| {
-            *product = product.checked_mul(prime)?;
-            Some(batch.push(prime))
-        }) {
-            Some(()) => {}
-            None => batches.push((prime, vec![prime])),
+        match product.checked_mul(prime) {
+            Some(larger) => product = larger,
+            None => {
+                batches.push((product, std::mem::take(&mut batch)));
+                product = prime;
+            }
         }
+        batch.push(prime);
     }
+    batches.push((product, batch));
     batches
 });
 
