@@ -15,6 +15,9 @@ use crate::{
 
 /// The longest encoded message: the largest field plus what surrounds it.
 pub const MESSAGE_MAX: usize = 128 * 1024;
+/// What a message may claim while it is decoded. The codec counts a length or a tag as the eight
+/// bytes that it has in memory, not as the one that it has on the wire.
+const DECODED_MAX: usize = 4 * MESSAGE_MAX;
 /// The longest CSR. The largest seen in practice, RSA-16384 with 100 names, has under 10 KiB.
 pub const CSR_MAX: usize = 64 * 1024;
 /// The longest OpenPGP key, after the frontend dropped what nobody certifies.
@@ -75,7 +78,7 @@ pub trait Message: Serialize + DeserializeOwned {
 
     /// The message in `bytes`, if they are exactly one message within the bounds.
     fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
-        codec::decode::<Self, MESSAGE_MAX>(bytes)
+        codec::decode::<Self, DECODED_MAX>(bytes)
     }
 }
 
