@@ -1,0 +1,226 @@
+//! What each answer does to the store, inside the transaction of its batch.
+//!
+//! An answer reaches only the request that is under way under its id and of its kind (invariant
+//! I11); everything else is dropped and counted.
+
+use std::collections::BTreeSet;
+
+use protocol::message::{Answer, Message, Name, Request, RequestId};
+use rusqlite::Transaction;
+
+use super::{CarrierError, Counters, HEALTH, Health, TIME, connection::Connection, hints::Hints};
+use crate::{
+    catalogue::{Catalogues, Trusted},
+    clock::Now,
+    crl::{
+        fetch::{Fetches, Taken},
+        mirror::Mirror,
+    },
+    inventory::Inventory,
+    openpgp,
+    queue::{Kind, Outcome, Queue},
+    store::{Alarms, Notes, StoreError},
+    verify::{self, BadAnswer},
+};
+
+/// Where a batch of answers is worked off.
+pub(crate) struct Desk<'d> {
+    pub(crate) now: Now,
+    pub(crate) store: &'d Transaction<'d>,
+    pub(crate) mirror: &'d Mirror,
+    pub(crate) trusted: &'d mut Trusted,
+    pub(crate) hints: &'d mut Hints,
+    pub(crate) fetches: &'d mut Fetches,
+    pub(crate) revoked: &'d mut BTreeSet<Name>,
+    pub(crate) counters: &'d mut Counters,
+    pub(crate) connection: &'d mut Connection,
+}
+
+impl Desk<'_> {
+    pub(crate) fn take(&mut self, answer: Answer) -> Result<(), CarrierError> {
+        let now = self.now.instant;
+        let kind = answer.kind();
+        let asked = match answer {
+            Answer::TimeHintTaken { unix_us } => self.take_time(unix_us)?,
+            Answer::Status(status) => {
+                let health = Health::of(&status, self.now.unix_us);
+                Notes(self.store).write(HEALTH, &health)?;
+                true
+            }
+            Answer::CatalogueUnchanged => self.connection.handle_catalogue(),
+            Answer::Catalogue(catalogue) => {
+                let asked = self.connection.handle_catalogue();
+                if asked {
+                    self.take_catalogue(&catalogue)?;
+                }
+                asked
+            }
+            Answer::CrlUnchanged { authority } => {
+                let asked = self.fetches.handle_nothing_new(&authority, now);
+                if asked {
+                    Alarms(self.store).clear(&format!("crl/{authority}"))?;
+                }
+                asked
+            }
+            Answer::CrlUnknown { authority } => self.fetches.handle_nothing_new(&authority, now),
+            Answer::CrlPiece(piece) => {
+                let taken = self.fetches.handle_piece(now, &piece, self.mirror)?;
+                if taken == Taken::Insane {
+                    let name = &piece.authority;
+                    let text = format!(
+                        "the signer announces a CRL of {} bytes for `{name}`; the old CRL stays, \
+                         look at the signer's log",
+                        piece.crl_length
+                    );
+                    Alarms(self.store).raise(&format!("crl/{name}"), &text, self.now.unix_us)?;
+                }
+                taken != Taken::Stray
+            }
+            Answer::Issued { id, certificate } => {
+                self.take_for(id, Kind::Issue, |desk| desk.take_certificate(id, &certificate))?
+            }
+            Answer::Certified { id, certificate } => {
+                self.take_for(id, Kind::Certify, |desk| desk.take_certified(id, &certificate))?
+            }
+            Answer::Revoked { id, revoked_at } => {
+                self.take_for(id, Kind::Revoke, |desk| desk.take_revoked(id, revoked_at))?
+            }
+            Answer::Refused { id, code, text } => self.take_for_any(id, |desk| {
+                tracing::info!(%id, code = code.name(), text = &*text, "refused by the signer");
+                desk.finish(id, &Outcome::Refused { code: code.name(), text: &text })
+            })?,
+            Answer::Quarantined { id, text } => self.take_for_any(id, |desk| {
+                tracing::warn!(%id, text = &*text, "quarantined by the signer");
+                desk.finish(id, &Outcome::Quarantined { text: &text })
+            })?,
+            Answer::Held { id, ticket } => self.take_for_any(id, |desk| {
+                tracing::info!(%id, ticket, "held for a person at the console");
+                desk.connection.hold(now, id);
+                Queue(desk.store).hold(id, ticket)
+            })?,
+        };
+        if !asked {
+            self.counters.strays += 1;
+            tracing::warn!(kind, "dropped an answer that nobody asked for");
+        }
+        Ok(())
+    }
+
+    fn take_time(&mut self, signer_us: i64) -> Result<bool, StoreError> {
+        let Some(exchange) = self.hints.handle_taken(self.now, signer_us) else { return Ok(false) };
+        Notes(self.store).write(TIME, &exchange)?;
+        Ok(true)
+    }
+
+    fn take_catalogue(
+        &mut self,
+        catalogue: &protocol::message::Catalogue,
+    ) -> Result<(), StoreError> {
+        let catalogues = Catalogues(self.store);
+        if let Some(alarm) = catalogues.receive(catalogue, self.now.unix_us)? {
+            tracing::error!(alarm, "the signer's catalogue is not what is pinned");
+        }
+        *self.trusted = catalogues.trusted()?;
+        let offered = self.trusted.authorities.values().filter(|authority| authority.offered);
+        offered.for_each(|authority| self.fetches.want(&authority.name, self.now.instant));
+        Ok(())
+    }
+
+    /// Lets `action` take an answer if a request of this kind is under way under this id.
+    fn take_for(
+        &mut self,
+        id: RequestId,
+        kind: Kind,
+        action: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> Result<bool, StoreError> {
+        if self.connection.kind_of(id) != Some(kind) {
+            return Ok(false);
+        }
+        action(self).map(|()| true)
+    }
+
+    fn take_for_any(
+        &mut self,
+        id: RequestId,
+        action: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> Result<bool, StoreError> {
+        match self.connection.kind_of(id) {
+            None => Ok(false),
+            Some(kind) => self.take_for(id, kind, action),
+        }
+    }
+
+    fn take_certificate(&mut self, id: RequestId, der: &[u8]) -> Result<(), StoreError> {
+        let damaged = StoreError::Damaged { what: "request" };
+        let Some(Request::Issue(request)) = Queue(self.store).body(id)? else {
+            return Err(damaged);
+        };
+        let verified = match self.trusted.authorities.get(&request.authority) {
+            Some(authority) => verify::issued(authority, &request, der),
+            None => Err(BadAnswer::AuthorityUnknown(request.authority.to_string())),
+        };
+        let added = match verified {
+            Err(bad) => Err(bad),
+            Ok(certificate) => Inventory(self.store)
+                .add(&request.authority, id, &certificate)?
+                .map(|()| certificate.serial().clone()),
+        };
+        match added {
+            Err(bad) => self.doubt(id, &bad),
+            Ok(serial) => {
+                tracing::info!(%id, authority = %request.authority, %serial, "certificate stored");
+                self.finish(id, &Outcome::Done(Some(&serial)))
+            }
+        }
+    }
+
+    fn take_certified(&mut self, id: RequestId, key: &[u8]) -> Result<(), StoreError> {
+        let damaged = StoreError::Damaged { what: "request" };
+        let Some(Request::Certify(request)) = Queue(self.store).body(id)? else {
+            return Err(damaged);
+        };
+        let verified = match &self.trusted.openpgp {
+            Some(signer) => openpgp::certified(signer, &request, key),
+            None => Err(BadAnswer::OpenPgp("comes from a signer without a pinned key".into())),
+        };
+        match verified {
+            Err(bad) => self.doubt(id, &bad),
+            Ok(certification) => {
+                Inventory(self.store).add_certification(id, &certification)?;
+                tracing::info!(%id, fingerprint = certification.fingerprint(), "certified key stored");
+                self.finish(id, &Outcome::Done(None))
+            }
+        }
+    }
+
+    fn take_revoked(&mut self, id: RequestId, revoked_at: i64) -> Result<(), StoreError> {
+        let damaged = StoreError::Damaged { what: "request" };
+        let Some(Request::Revoke(request)) = Queue(self.store).body(id)? else {
+            return Err(damaged);
+        };
+        let (authority, serial) = (&request.authority, &request.serial);
+        Inventory(self.store).revoke(authority, serial, revoked_at, request.reason.name())?;
+        tracing::info!(%id, %authority, %serial, "revocation stored");
+        self.revoked.insert(authority.clone());
+        self.finish(id, &Outcome::Done(None))
+    }
+
+    fn finish(&mut self, id: RequestId, outcome: &Outcome<'_>) -> Result<(), StoreError> {
+        Queue(self.store).finish(id, outcome, self.now.unix_us)?;
+        Alarms(self.store).clear(&format!("request/{id}"))?;
+        self.connection.settle(self.now.instant, id);
+        Ok(())
+    }
+
+    /// The answer is not stored and the request stays open; a person is told.
+    fn doubt(&mut self, id: RequestId, bad: &BadAnswer) -> Result<(), StoreError> {
+        tracing::error!(%id, reason = %bad, "the signer's answer failed a check and was not stored");
+        self.counters.disbelieved += 1;
+        self.connection.doubt(self.now.instant, id);
+        let text = format!(
+            "the signer's answer failed a check: {bad}; nothing was stored, it is asked for \
+             again, look at the signer's log and at `frontend status`"
+        );
+        Alarms(self.store).raise(&format!("request/{id}"), &text, self.now.unix_us)
+    }
+}

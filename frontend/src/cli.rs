@@ -1,0 +1,334 @@
+//! The command line: what can be typed, and how a failure is told.
+//!
+//! Names, options and exit codes are relied on by scripts: they are added to, never renamed.
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use protocol::{
+    message::{GeneralName, Name, RequestId, RevocationReason, Serial, Subject},
+    port::PortSpec,
+};
+use serde_json::json;
+
+use crate::{error::Failure, queue, subject};
+
+/// The networked side of the isolated signer: queues requests, carries them over the cable,
+/// checks and keeps what comes back.
+#[derive(Debug, Parser)]
+#[command(name = "frontend", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The frontend's directory: queue, inventory and CRLs
+    #[arg(long, global = true, env = "FRONTEND_DIR", value_name = "DIR", help_heading = GLOBAL)]
+    pub dir: Option<PathBuf>,
+    /// Print JSON for scripts
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub json: bool,
+    /// Log to standard error in this form; default: text, or the journal where there is one
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = GLOBAL)]
+    pub log: Option<LogFormat>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+const GLOBAL: &str = "Options of every command";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 2 refused by rule, 3 link or store away, 4 usage or configuration, 5 still \
+waiting.
+FRONTEND_LOG sets the log level: error, warn, info, debug.";
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the directory and an empty store in it
+    Init,
+    /// Carry requests and answers over the cable until stopped
+    Run(Run),
+    /// Ask for a certificate for a CSR; prints the request's id
+    Request(Request),
+    /// Ask for a revocation; prints the request's id
+    Revoke(Revoke),
+    /// Ask for certifications of an OpenPGP key's user IDs; prints the request's id
+    Certify(Certify),
+    /// Show one request, or how everything is
+    Status {
+        /// A request's id
+        #[arg(value_parser = queue::parse_id)]
+        id: Option<RequestId>,
+    },
+    /// Write what came back for a request: a certificate in PEM, an OpenPGP key with armour
+    Get(Get),
+    /// Write an authority's newest CRL in PEM
+    Crl(Crl),
+    /// Show the last exchange of time hints
+    Time,
+    /// Show the authorities and profiles, or accept what the signer shows now
+    Catalogue {
+        /// What to do with it
+        #[command(subcommand)]
+        command: Option<CatalogueCommand>,
+    },
+}
+
+/// What can be done with the catalogue.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum CatalogueCommand {
+    /// Pin what the signer shows now in place of what was pinned; compare fingerprints first
+    Accept,
+}
+
+/// `frontend run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The cable: serial:/dev/ttyS0?baud=115200, pty:/path or unix:/path
+    #[arg(long, value_name = "SPEC")]
+    pub link: PortSpec,
+    /// Stop when every request has its answer or waits for a person, and the CRLs are here
+    #[arg(long)]
+    pub until_idle: bool,
+    /// With --until-idle: give up when nobody answers for this long; a link that was up and broke
+    /// is waited for five minutes
+    #[arg(long, value_name = "SECS", default_value_t = 30)]
+    pub link_wait: u64,
+}
+
+/// `frontend request`
+#[derive(Debug, Args)]
+pub struct Request {
+    /// Who shall sign
+    #[arg(long, value_name = "NAME")]
+    pub authority: Name,
+    /// By which profile
+    #[arg(long, value_name = "NAME")]
+    pub profile: Name,
+    /// The CSR, PEM or DER; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub csr: PathBuf,
+    /// The subject, /C=DE/O=Example/CN=name or C=DE,O=Example,CN=name, kept in the order written;
+    /// default: the CSR's
+    #[arg(long, value_name = "DN", value_parser = subject::parse)]
+    pub subject: Option<Subject>,
+    /// A subject alternative name, dns:NAME, ip:ADDR, email:ADDR or uri:URI; repeat for more;
+    /// default: the CSR's
+    #[arg(long, value_name = "NAME")]
+    pub san: Vec<GeneralName>,
+    /// How long it shall be valid; default: the profile's
+    #[arg(long, value_name = "N")]
+    pub days: Option<u32>,
+    /// How to queue it
+    #[command(flatten)]
+    pub queueing: Queueing,
+}
+
+/// `frontend revoke`
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// Who issued the certificate
+    #[arg(long, value_name = "NAME")]
+    pub authority: Name,
+    /// Which certificate, by serial number in hexadecimal
+    #[arg(long, value_name = "HEX", required_unless_present = "cert")]
+    pub serial: Option<Serial>,
+    /// Which certificate, PEM or DER; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "serial")]
+    pub cert: Option<PathBuf>,
+    /// Why: unspecified, keyCompromise, CACompromise, affiliationChanged, superseded,
+    /// cessationOfOperation or privilegeWithdrawn
+    #[arg(long, value_name = "NAME", value_parser = reason, default_value = "unspecified")]
+    pub reason: RevocationReason,
+    /// How to queue it
+    #[command(flatten)]
+    pub queueing: Queueing,
+}
+
+/// `frontend certify`
+#[derive(Debug, Args)]
+pub struct Certify {
+    /// The public key, armoured or binary; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// A user ID that was verified, exactly as in the key; repeat for more
+    #[arg(long, value_name = "UID")]
+    pub uid: Vec<String>,
+    /// How long the certification shall be valid; default: the signer's
+    #[arg(long, value_name = "N")]
+    pub days: Option<u32>,
+    /// How to queue it
+    #[command(flatten)]
+    pub queueing: Queueing,
+}
+
+/// What `request`, `revoke` and `certify` have in common.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Queueing {
+    /// Wait up to this long for the outcome
+    #[arg(long, value_name = "SECS")]
+    pub wait: Option<u64>,
+    /// Queue it as it is, without the early checks; the signer makes its own
+    #[arg(long)]
+    pub no_precheck: bool,
+}
+
+/// `frontend get`
+#[derive(Debug, Args)]
+pub struct Get {
+    /// The request's id
+    #[arg(value_parser = queue::parse_id)]
+    pub id: RequestId,
+    /// Where to
+    #[command(flatten)]
+    pub output: Output,
+    /// Add the certificates above it, up to the root
+    #[arg(long, conflicts_with = "der")]
+    pub chain: bool,
+}
+
+/// `frontend crl`
+#[derive(Debug, Args)]
+pub struct Crl {
+    /// Whose CRL
+    pub authority: Name,
+    /// Where to
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Where something is written, and how.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Write to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write DER (OpenPGP: binary) instead of text
+    #[arg(long)]
+    pub der: bool,
+}
+
+fn reason(text: &str) -> Result<RevocationReason, String> {
+    RevocationReason::from_name(text).ok_or_else(|| {
+        let names = RevocationReason::TABLE.map(|row| row.1).join(", ");
+        format!("a reason is one of {names}")
+    })
+}
+
+impl Cli {
+    /// Reads the command line; help and mistakes are printed here, with the exit code to end
+    /// with.
+    pub fn read() -> Result<Self, ExitCode> {
+        // Nobody can be told when the output is gone as well.
+        Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                let _ = error.print();
+                ExitCode::SUCCESS
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = error.print();
+                ExitCode::from(USAGE)
+            }
+            _ => {
+                let _ = writeln!(std::io::stderr(), "frontend: {}", usage_sentence(&error));
+                ExitCode::from(USAGE)
+            }
+        })
+    }
+}
+
+/// Tells `failure`: one sentence on standard error; a refusal also as JSON on standard output
+/// where JSON was asked for.
+pub fn report(cli: &Cli, failure: &Failure) -> ExitCode {
+    if let (true, Failure::Refused(refusal)) = (cli.json, failure) {
+        let refusal = json!({ "code": refusal.code.name(), "text": refusal.text });
+        let _ = writeln!(std::io::stdout(), "{}", json!({ "refusal": refusal }));
+    }
+    let _ = writeln!(std::io::stderr(), "frontend: {failure}");
+    ExitCode::from(failure.exit_code())
+}
+
+/// What is wrong with the command line, in one sentence: clap's first paragraph, with its lists
+/// in line.
+fn usage_sentence(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let first = text.split("\n\n").next().unwrap_or(&text);
+    let words: Vec<&str> = first.split_whitespace().collect();
+    let sentence = words.join(" ");
+    let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
+    format!("{sentence}; see `frontend --help`")
+}
+
+/// The exit code of a wrong command line.
+const USAGE: u8 = 4;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_one_sentence() {
+        let told =
+            |line: &str| usage_sentence(&Cli::try_parse_from(line.split_whitespace()).unwrap_err());
+        assert_eq!(
+            told("frontend request --profile p"),
+            "the following required arguments were not provided: --authority <NAME> --csr <FILE>; \
+             see `frontend --help`"
+        );
+        let told = told("frontend request --authority a --profile p --csr f --san host");
+        assert!(told.contains("dns:NAME, ip:ADDR") && !told.contains('\n'), "{told}");
+    }
+
+    #[test]
+    fn what_scripts_type_is_understood() {
+        for line in [
+            "frontend init --dir d",
+            "frontend run --link serial:/dev/ttyS0?baud=115200 --until-idle --log json",
+            "frontend request --authority a --profile server --csr - --subject /CN=x \
+             --san dns:a.example --san ip:::1 --days 90 --wait 5 --json",
+            "frontend revoke --authority a --serial 0A:0B --reason keyCompromise",
+            "frontend revoke --authority a --cert c.pem",
+            "frontend certify --key k.asc --uid a --uid b --days 30 --wait 5",
+            "frontend --json status",
+            "frontend status 01890a5d-ac96-774b-bcce-b302099a8057 --json",
+            "frontend get 01890a5d-ac96-774b-bcce-b302099a8057 --out f --der",
+            "frontend crl a --out f --der",
+            "frontend time --json",
+            "frontend catalogue accept",
+        ] {
+            Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_before_anything_happens() {
+        for line in [
+            "frontend",
+            "frontend run --link tcp:host",
+            "frontend request --authority A_B --profile p --csr f",
+            "frontend request --authority a --profile p --csr f --san host",
+            "frontend request --authority a --profile p --csr f --subject x",
+            "frontend revoke --authority a",
+            "frontend revoke --authority a --serial 1 --cert f",
+            "frontend revoke --authority a --serial xyz",
+            "frontend revoke --authority a --serial 1 --reason certificateHold",
+            "frontend status 12",
+        ] {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Reads a CRL (RFC 5280 5) in place and checks it against its authority.
+//!
+//! A list of a million entries is walked, not copied. Only [`verify`] makes a [`VerifiedCrl`],
+//! and only that can be published.
+
+use protocol::message::Digest;
+
+use crate::{
+    catalogue::Authority,
+    der::{self, BIT_STRING, INTEGER, NotDer, OBJECT_IDENTIFIER, Reader, SEQUENCE, context},
+    signature::{Algorithm, bit_string},
+};
+
+/// Why a CRL is not published. A retry helps only if the signer makes another one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CrlError {
+    /// The bytes are no CRL.
+    #[error("the CRL cannot be parsed: {0}")]
+    Unparsable(#[from] NotDer),
+    /// The issuer's name is not the authority's subject, byte for byte.
+    #[error("the CRL names another issuer")]
+    Issuer,
+    /// The signature was not made by the authority's key, or with a digest nobody believes.
+    #[error("the CRL is not signed by the authority's key")]
+    Signature,
+    /// There is no CRL number, or one past 64 bits.
+    #[error("the CRL has no CRL number that fits 64 bits")]
+    NoNumber,
+    /// A critical extension is unknown, so the list may not be what it seems: a delta, a shard.
+    #[error("the CRL has a critical extension that is not known here")]
+    CriticalExtension,
+    /// The number does not rise (invariant I7).
+    #[error("the CRL has number {got}, the one in place has {held}")]
+    NotRising {
+        /// The number of the CRL in place.
+        held: u64,
+        /// The number of the new one.
+        got: u64,
+    },
+    /// The number is not the one that was announced.
+    #[error("the CRL has number {got} where {announced} was announced")]
+    OtherNumber {
+        /// The number that came with the pieces.
+        announced: u64,
+        /// The number in the CRL.
+        got: u64,
+    },
+}
+
+/// What a CRL says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Its number (RFC 5280 5.2.3).
+    pub number: u64,
+    /// When it was made, seconds since 1970-01-01 UTC.
+    pub this_update: i64,
+    /// When the next one comes at the latest.
+    pub next_update: Option<i64>,
+    /// How many certificates it revokes.
+    pub entries: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its SHA-256.
+    pub digest: Digest,
+}
+
+/// A CRL taken apart, not checked.
+struct Parts<'a> {
+    tbs: &'a [u8],
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+    issuer: &'a [u8],
+    facts: Facts,
+}
+
+/// What the CRL in `bytes` says about itself; nothing is checked.
+pub fn inspect(bytes: &[u8]) -> Result<Facts, CrlError> {
+    decode(bytes).map(|parts| parts.facts)
+}
+
+/// A CRL that was checked against its authority.
+#[derive(Debug)]
+pub struct VerifiedCrl {
+    bytes: Vec<u8>,
+    facts: Facts,
+}
+
+impl VerifiedCrl {
+    /// Its DER.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it says about itself.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// Checks issuer, signature and number of the CRL in `bytes`, which shall replace the one with
+/// number `held`.
+pub fn verify(
+    bytes: Vec<u8>,
+    authority: &Authority,
+    announced: u64,
+    held: Option<u64>,
+) -> Result<VerifiedCrl, CrlError> {
+    let parts = decode(&bytes)?;
+    if parts.issuer != authority.subject() {
+        return Err(CrlError::Issuer);
+    }
+    let algorithm = Algorithm::from_oid(parts.algorithm).ok_or(CrlError::Signature)?;
+    if !algorithm.verify(authority.key(), parts.tbs, parts.signature) {
+        return Err(CrlError::Signature);
+    }
+    let got = parts.facts.number;
+    if got != announced {
+        return Err(CrlError::OtherNumber { announced, got });
+    }
+    if let Some(held) = held.filter(|held| got <= *held) {
+        return Err(CrlError::NotRising { held, got });
+    }
+    let facts = parts.facts;
+    Ok(VerifiedCrl { bytes, facts })
+}
+
+fn decode(bytes: &[u8]) -> Result<Parts<'_>, CrlError> {
+    let mut outer = Reader::new(bytes);
+    let mut fields = outer.expect(SEQUENCE, "a CRL")?.reader();
+    outer.finish("the end of the CRL")?;
+    let tbs = fields.expect(SEQUENCE, "a TBS CRL")?;
+    let outer_algorithm = fields.expect(SEQUENCE, "a signature algorithm")?;
+    let signature = bit_string(fields.expect(BIT_STRING, "a signature")?.content)?;
+    fields.finish("the end of the CRL after its signature")?;
+
+    let mut list = tbs.reader();
+    // RFC 5280 5.1.2.1: version 2, encoded as 1.
+    if list.expect(INTEGER, "a CRL version")?.content != [1] {
+        return Err(NotDer { expected: "a CRL of version 2" }.into());
+    }
+    let algorithm = list.expect(SEQUENCE, "a signature algorithm")?;
+    // RFC 5280 5.1.1.2: the two must be the same.
+    if algorithm.whole != outer_algorithm.whole {
+        return Err(CrlError::Signature);
+    }
+    let oid = algorithm.reader().expect(OBJECT_IDENTIFIER, "an algorithm's identifier")?.content;
+    let issuer = list.expect(SEQUENCE, "an issuer")?.whole;
+    let this_update = der::unix_time(&list.any("thisUpdate")?)?;
+    let next_update = match list.optional(der::UTC_TIME, "nextUpdate")? {
+        Some(time) => Some(der::unix_time(&time)?),
+        None => list
+            .optional(der::GENERALIZED_TIME, "nextUpdate")?
+            .map(|time| der::unix_time(&time))
+            .transpose()?,
+    };
+    let entries = match list.optional(SEQUENCE, "the revoked certificates")? {
+        None => 0,
+        Some(revoked) => count_entries(revoked.reader())?,
+    };
+    let extensions = list.expect(context(0), "CRL extensions")?;
+    list.finish("the end of the TBS CRL")?;
+    let number = crl_number(extensions.reader().expect(SEQUENCE, "CRL extensions")?.reader())?;
+    let length = bytes.len() as u64;
+    let digest = Digest::of(bytes);
+    let facts = Facts { number, this_update, next_update, entries, length, digest };
+    Ok(Parts { tbs: tbs.whole, algorithm: oid, signature, issuer, facts })
+}
+
+fn count_entries(mut revoked: Reader<'_>) -> Result<u64, NotDer> {
+    let mut count = 0;
+    while !revoked.is_empty() {
+        let mut entry = revoked.expect(SEQUENCE, "a CRL entry")?.reader();
+        entry.expect(INTEGER, "a revoked serial")?;
+        der::unix_time(&entry.any("a revocation date")?)?;
+        entry.optional(SEQUENCE, "CRL entry extensions")?;
+        entry.finish("the end of a CRL entry")?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn crl_number(extensions: Reader<'_>) -> Result<u64, CrlError> {
+    let mut number = None;
+    for extension in der::extensions(extensions)? {
+        match extension.oid {
+            CRL_NUMBER => {
+                let value = Reader::new(extension.value).expect(INTEGER, "a CRL number")?.content;
+                number = unsigned(value);
+            }
+            AUTHORITY_KEY_IDENTIFIER => {}
+            _ if extension.critical => return Err(CrlError::CriticalExtension),
+            _ => {}
+        }
+    }
+    number.ok_or(CrlError::NoNumber)
+}
+
+fn unsigned(content: &[u8]) -> Option<u64> {
+    let magnitude = content.strip_prefix(&[0]).unwrap_or(content);
+    let negative = content.first().is_none_or(|first| *first >= 0x80);
+    if negative || magnitude.len() > 8 {
+        return None;
+    }
+    Some(magnitude.iter().fold(0, |sum, octet| sum << 8 | u64::from(*octet)))
+}
+
+/// 2.5.29.20
+const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+/// 2.5.29.35
+const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use openssl::x509::X509Crl;
+
+    use super::*;
+    use crate::{catalogue::Catalogues, store::Store, test_ca::TestCa};
+
+    pub(crate) fn authority(ca: &TestCa) -> Authority {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("s")).unwrap();
+        let catalogues = Catalogues(store.connection());
+        catalogues.receive(&ca.catalogue("issuing"), 1).unwrap();
+        catalogues.trusted().unwrap().authorities.into_values().next().unwrap()
+    }
+
+    #[test]
+    fn a_good_crl_is_what_openssl_reads_too() {
+        let ca = TestCa::new("CA");
+        let crl = ca.crl(7, &[1, 0x80, 0xffff_ffff_ffff]);
+        let verified = verify(crl.clone(), &authority(&ca), 7, Some(6)).unwrap();
+        let facts = verified.facts();
+        assert_eq!((facts.number, facts.entries), (7, 3));
+        assert_eq!(facts.length, crl.len() as u64);
+        let theirs = X509Crl::from_der(&crl).unwrap();
+        assert!(theirs.verify(&ca.public_key()).unwrap());
+        assert_eq!(theirs.get_revoked().unwrap().len(), 3);
+        assert_eq!(crate::signature::unix_time(theirs.last_update()), Some(facts.this_update));
+        assert_eq!(crate::signature::unix_time(theirs.next_update().unwrap()), facts.next_update);
+    }
+
+    #[test]
+    fn another_key_another_issuer_and_a_number_that_does_not_rise_stay_out() {
+        let ca = TestCa::new("CA");
+        let authority = authority(&ca);
+        let judge = |bytes: Vec<u8>, announced, held| {
+            verify(bytes, &authority, announced, held).map(|_| ()).unwrap_err()
+        };
+        let namesake = TestCa::new("CA");
+        assert_eq!(judge(namesake.crl(7, &[1]), 7, None), CrlError::Signature);
+        let other = TestCa::new("Other");
+        assert_eq!(judge(ca.crl_named(7, &[1], &other.subject()), 7, None), CrlError::Issuer);
+        assert_eq!(judge(ca.crl(7, &[1]), 7, Some(7)), CrlError::NotRising { held: 7, got: 7 });
+        assert_eq!(judge(ca.crl(7, &[1]), 7, Some(8)), CrlError::NotRising { held: 8, got: 7 });
+        let announced = CrlError::OtherNumber { announced: 9, got: 7 };
+        assert_eq!(judge(ca.crl(7, &[1]), 9, None), announced);
+        assert!(matches!(judge(b"junk".to_vec(), 9, None), CrlError::Unparsable(_)));
+    }
+
+    #[test]
+    fn every_damaged_byte_and_every_cut_is_noticed() {
+        let ca = TestCa::new("CA");
+        let authority = authority(&ca);
+        let good = ca.crl(7, &[1, 2, 3]);
+        for index in 0..good.len() {
+            let mut bad = good.clone();
+            bad[index] ^= 0x01;
+            assert!(verify(bad, &authority, 7, None).is_err(), "byte {index}");
+            assert!(verify(good[..index].to_vec(), &authority, 7, None).is_err(), "cut {index}");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Checks a certificate that the signer sent, before anything of it is stored.
+//!
+//! An answer must be signed by the pinned authority, for the CSR's key, with the names that were
+//! asked for, and within the issuer's validity. Only [`issued`] makes a [`VerifiedCertificate`].
+
+use openssl::x509::{X509, X509Req};
+use protocol::message::{GeneralName, IssueCertificate, Serial};
+
+use crate::{
+    catalogue::Authority,
+    names::{self, CsrNames, FlatName},
+    signature::{self, Algorithm},
+};
+
+/// Why an answer is not believed. A retry helps only if the signer or the pins change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadAnswer {
+    /// The bytes are no certificate.
+    #[error("the answer cannot be parsed: {0}")]
+    Unparsable(String),
+    /// The authority is not in any catalogue that was accepted.
+    #[error("authority `{0}` is not pinned")]
+    AuthorityUnknown(String),
+    /// The issuer's name is not the authority's subject, byte for byte.
+    #[error("the certificate names another issuer than authority `{0}`")]
+    Issuer(String),
+    /// The signature was not made by the authority's key, or with a digest nobody believes.
+    #[error("the certificate is not signed by authority `{0}`")]
+    Signature(String),
+    /// The public key is not the CSR's.
+    #[error("the certificate is for another key than the CSR's")]
+    Key,
+    /// The subject is not what was asked for.
+    #[error("the certificate's subject is `{got}` where `{asked}` was asked for")]
+    Subject {
+        /// What was asked for.
+        asked: String,
+        /// What is in the certificate.
+        got: String,
+    },
+    /// The subject alternative names are not what was asked for.
+    #[error("the certificate's names are `{got}` where `{asked}` were asked for")]
+    Names {
+        /// What was asked for.
+        asked: String,
+        /// What is in the certificate.
+        got: String,
+    },
+    /// It ends before it begins, after its issuer, or later than was asked for.
+    #[error("the certificate's validity {0}")]
+    Validity(&'static str),
+    /// It is a CA certificate, which nobody gets over the cable.
+    #[error("the certificate is a CA's")]
+    IsCa,
+    /// The authority used this serial before.
+    #[error("authority `{authority}` used serial {serial} before")]
+    SerialSeen {
+        /// Whose serial.
+        authority: String,
+        /// Which.
+        serial: String,
+    },
+    /// The OpenPGP answer is not what was asked for.
+    #[error("the certified key {0}")]
+    OpenPgp(String),
+}
+
+/// A certificate that passed every check here; whether its serial is new, the inventory knows.
+#[derive(Clone, Debug)]
+pub struct VerifiedCertificate {
+    der: Vec<u8>,
+    serial: Serial,
+    subject: FlatName,
+    not_before: i64,
+    not_after: i64,
+}
+
+impl VerifiedCertificate {
+    /// Its DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Its serial number.
+    pub fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    /// Its subject.
+    pub fn subject(&self) -> &FlatName {
+        &self.subject
+    }
+
+    /// The first and the last second of its validity.
+    pub fn validity(&self) -> (i64, i64) {
+        (self.not_before, self.not_after)
+    }
+}
+
+/// Checks the certificate `der`, which `authority` is said to have issued for `request`.
+pub fn issued(
+    authority: &Authority,
+    request: &IssueCertificate,
+    der: &[u8],
+) -> Result<VerifiedCertificate, BadAnswer> {
+    let name = || authority.name.to_string();
+    let certificate = X509::from_der(der).map_err(unparsable)?;
+    if certificate.to_der().map_err(unparsable)? != der {
+        return Err(BadAnswer::Unparsable("it is not exactly one DER certificate".to_owned()));
+    }
+    let extensions = names::certificate_extensions(der).map_err(unparsable)?;
+
+    if certificate.issuer_name().to_der().map_err(unparsable)? != authority.subject() {
+        return Err(BadAnswer::Issuer(name()));
+    }
+    let believed = Algorithm::of_signed(der).is_some();
+    if !believed || !certificate.verify(authority.key()).unwrap_or(false) {
+        return Err(BadAnswer::Signature(name()));
+    }
+
+    let csr = X509Req::from_der(&request.csr).map_err(|_| BadAnswer::Key)?;
+    let keys = (certificate.public_key(), csr.public_key());
+    let (Ok(certified), Ok(asked)) = keys else { return Err(BadAnswer::Key) };
+    if !certified.public_eq(&asked) {
+        return Err(BadAnswer::Key);
+    }
+
+    let csr_names = CsrNames::of(&csr, &request.csr).map_err(unparsable)?;
+    let subject = names::flat_name(certificate.subject_name()).map_err(unparsable)?;
+    let asked = match &request.subject {
+        Some(subject) => {
+            subject.iter().map(|a| (a.kind.short_name().to_owned(), a.value.to_string())).collect()
+        }
+        None => csr_names.subject,
+    };
+    if subject != asked {
+        let (asked, got) = (names::show(&asked), names::show(&subject));
+        return Err(BadAnswer::Subject { asked, got });
+    }
+
+    let asked = match &request.subject_alt_names {
+        Some(names) => names.to_vec(),
+        None => csr_names.subject_alt_names.unwrap_or_default(),
+    };
+    let got = names::subject_alt_names(&extensions).map_err(unparsable)?.unwrap_or_default();
+    if sorted(&asked) != sorted(&got) {
+        let (asked, got) = (sorted(&asked).join(", "), sorted(&got).join(", "));
+        return Err(BadAnswer::Names { asked, got });
+    }
+    if names::is_ca(&extensions).map_err(unparsable)? {
+        return Err(BadAnswer::IsCa);
+    }
+
+    let (not_before, not_after) = validity(&certificate, authority, request.days)?;
+    let serial = certificate.serial_number().to_bn().map_err(unparsable)?;
+    if serial.is_negative() {
+        return Err(BadAnswer::Unparsable("its serial number is negative".to_owned()));
+    }
+    let serial = Serial::from_magnitude(&serial.to_vec()).map_err(unparsable)?;
+    Ok(VerifiedCertificate { der: der.to_vec(), serial, subject, not_before, not_after })
+}
+
+fn validity(
+    certificate: &X509,
+    authority: &Authority,
+    days: Option<u32>,
+) -> Result<(i64, i64), BadAnswer> {
+    let times = (
+        signature::unix_time(certificate.not_before()),
+        signature::unix_time(certificate.not_after()),
+    );
+    let (Some(not_before), Some(not_after)) = times else {
+        return Err(BadAnswer::Validity("cannot be read"));
+    };
+    if not_after < not_before {
+        return Err(BadAnswer::Validity("ends before it begins"));
+    }
+    // Invariant I13.
+    if not_after > authority.not_after() {
+        return Err(BadAnswer::Validity("ends after its issuer's"));
+    }
+    // RFC 5280 4.1.2.5: both ends count, so n days are n × 86,400 seconds inclusively.
+    let seconds = not_after - not_before + 1;
+    if days.is_some_and(|days| seconds > i64::from(days) * 86_400) {
+        return Err(BadAnswer::Validity("is longer than was asked for"));
+    }
+    Ok((not_before, not_after))
+}
+
+/// Names as texts in one order; DNS names compare without case (RFC 4343).
+fn sorted(names: &[GeneralName]) -> Vec<String> {
+    let mut texts: Vec<String> = names
+        .iter()
+        .map(|name| match name {
+            GeneralName::Dns(dns) => format!("dns:{}", dns.to_ascii_lowercase()),
+            other => other.to_string(),
+        })
+        .collect();
+    texts.sort();
+    texts
+}
+
+fn unparsable(error: impl std::fmt::Display) -> BadAnswer {
+    BadAnswer::Unparsable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::pkey::{PKey, Private};
+    use protocol::message::RequestId;
+
+    use super::*;
+    use crate::{
+        catalogue::Catalogues,
+        store::Store,
+        subject,
+        test_ca::{CertificateRecipe, CsrRecipe, TestCa, ec_key},
+    };
+
+    struct Case {
+        ca: TestCa,
+        authority: Authority,
+        key: PKey<Private>,
+        request: IssueCertificate,
+    }
+
+    /// An authority, and a request for `/C=DE/CN=Jürgen` with two names.
+    fn case() -> Case {
+        let ca = TestCa::new("Root").issuing("Issuing");
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("s")).unwrap();
+        let catalogues = Catalogues(store.connection());
+        catalogues.receive(&ca.catalogue("issuing"), 1).unwrap();
+        let authority = catalogues.trusted().unwrap().authorities.into_values().next().unwrap();
+        let key = ec_key();
+        let csr = CsrRecipe::new(&key, "from the csr").dns("csr.example").build();
+        let names = ["dns:Host.Example", "ip:2001:db8::1"].map(|name| name.parse().unwrap());
+        let request = IssueCertificate {
+            id: RequestId::from_bytes([1; 16]),
+            authority: "issuing".parse().unwrap(),
+            profile: "server".parse().unwrap(),
+            days: Some(90),
+            subject: Some(subject::parse("/C=DE/CN=Jürgen").unwrap()),
+            subject_alt_names: Some(names.to_vec().try_into().unwrap()),
+            csr: csr.to_der().unwrap().try_into().unwrap(),
+        };
+        Case { ca, authority, key, request }
+    }
+
+    impl Case {
+        fn recipe(&self) -> CertificateRecipe<'_> {
+            CertificateRecipe::new(&self.ca, &self.key)
+                .subject(&[("C", "DE"), ("CN", "Jürgen")])
+                .names(&["IP:2001:db8::1", "DNS:host.example"])
+        }
+
+        fn judge(&self, recipe: CertificateRecipe<'_>) -> Result<VerifiedCertificate, BadAnswer> {
+            issued(&self.authority, &self.request, &recipe.build())
+        }
+    }
+
+    #[test]
+    fn the_certificate_that_was_asked_for_is_believed_and_utf_8_stays_utf_8() {
+        let case = case();
+        let verified = case.judge(case.recipe().serial(0x1234)).unwrap();
+        assert_eq!(verified.serial().to_string(), "1234");
+        assert_eq!(verified.subject()[1], ("CN".to_owned(), "Jürgen".to_owned()));
+    }
+
+    #[test]
+    fn names_from_the_csr_are_expected_when_none_are_asked_for() {
+        let mut case = case();
+        case.request.subject = None;
+        case.request.subject_alt_names = None;
+        assert!(matches!(case.judge(case.recipe()), Err(BadAnswer::Subject { .. })));
+        let recipe = case.recipe().subject(&[("CN", "from the csr")]);
+        assert!(matches!(case.judge(recipe), Err(BadAnswer::Names { .. })));
+        let recipe = case.recipe().subject(&[("CN", "from the csr")]).names(&["DNS:csr.example"]);
+        case.judge(recipe).unwrap();
+    }
+
+    #[test]
+    fn wrong_key_name_issuer_signature_and_validity_are_each_noticed() {
+        let case = case();
+        let other_key = ec_key();
+        let recipe = CertificateRecipe::new(&case.ca, &other_key)
+            .subject(&[("C", "DE"), ("CN", "Jürgen")])
+            .names(&["IP:2001:db8::1", "DNS:host.example"]);
+        assert_eq!(case.judge(recipe).unwrap_err(), BadAnswer::Key);
+
+        let recipe = case.recipe().subject(&[("C", "DE"), ("CN", "Juergen")]);
+        assert!(matches!(case.judge(recipe), Err(BadAnswer::Subject { .. })));
+        let recipe = case.recipe().names(&["DNS:host.example"]);
+        assert!(matches!(case.judge(recipe), Err(BadAnswer::Names { .. })));
+        let more = ["IP:2001:db8::1", "DNS:host.example", "DNS:bank.example"];
+        assert!(matches!(case.judge(case.recipe().names(&more)), Err(BadAnswer::Names { .. })));
+
+        let stranger = TestCa::new("Stranger");
+        let recipe = case.recipe().signed_by(&stranger);
+        assert!(matches!(case.judge(recipe), Err(BadAnswer::Issuer(_))));
+        let namesake = TestCa::new("Root").issuing("Issuing");
+        let recipe = case.recipe().signed_by(&namesake);
+        assert!(matches!(case.judge(recipe), Err(BadAnswer::Signature(_))));
+
+        let recipe = case.recipe().days(91);
+        assert!(matches!(case.judge(recipe), Err(BadAnswer::Validity(_))));
+        let recipe = case.recipe().ca();
+        assert_eq!(case.judge(recipe).unwrap_err(), BadAnswer::IsCa);
+    }
+
+    #[test]
+    fn validity_past_the_issuers_end_is_noticed() {
+        let mut case = case();
+        case.request.days = None;
+        let recipe = case.recipe().days(100_000);
+        let expected = BadAnswer::Validity("ends after its issuer's");
+        assert_eq!(case.judge(recipe).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn every_damaged_byte_is_noticed() {
+        let case = case();
+        let good = case.recipe().build();
+        assert!(issued(&case.authority, &case.request, &good).is_ok());
+        for index in 0..good.len() {
+            let mut bad = good.clone();
+            bad[index] ^= 0x01;
+            assert!(issued(&case.authority, &case.request, &bad).is_err(), "byte {index}");
+            assert!(issued(&case.authority, &case.request, &good[..index]).is_err());
+        }
+    }
+}

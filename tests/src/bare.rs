@@ -1,0 +1,175 @@
+//! A frontend with nothing behind it: no queue, no checks, no manners.
+//!
+//! It says to the signer whatever a test wants, as a stolen networked host could, and as fast as
+//! the signer takes it.
+#![expect(clippy::disallowed_methods, reason = "driver: deadlines of a real cable")]
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollTimeout, poll},
+};
+use protocol::{
+    bounded::List,
+    message::{
+        ACKNOWLEDGE_MAX, Answer, CatalogueQuery, IssueCertificate, Message, Request, RequestId,
+    },
+    port::{Cable, CableEvent},
+    session::{Event, SendError, Side},
+};
+
+use crate::Seed;
+
+/// The frontend's end of a cable in a test's own hands.
+pub struct Bare {
+    cable: Cable<Request, Answer>,
+    answers: VecDeque<Answer>,
+    seed: Seed,
+}
+
+/// What a flood of requests came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flood {
+    /// Certificates that came back.
+    pub issued: usize,
+    /// Anything else that came back.
+    pub others: usize,
+    /// From the first request to the last answer.
+    pub took: Duration,
+}
+
+impl Bare {
+    /// Takes the place of the frontend and waits until the signer answers.
+    pub fn connect(link: &str, boot_id: u64) -> Result<Self> {
+        let spec = link
+            .parse()
+            .map_err(|error: protocol::port::NotAPortSpec| anyhow!("{link}: {error}"))?;
+        let cable = Cable::open(spec, Side::Frontend, boot_id);
+        let mut bare = Self { cable, answers: VecDeque::new(), seed: Seed::new(boot_id) };
+        let deadline = Instant::now() + WITHIN;
+        while !bare.cable.is_up() {
+            bare.step(deadline).context("the signer does not answer")?;
+        }
+        let hello = CatalogueQuery { have: None, serial_high: List::empty() };
+        bare.ask(&Request::Catalogue(hello))?;
+        Ok(bare)
+    }
+
+    /// A request id that was not used before, a UUID version 7.
+    pub fn fresh_id(&mut self) -> RequestId {
+        let mut bytes = [0; 16];
+        bytes.fill_with(|| u8::try_from(self.seed.below(256)).unwrap_or_default());
+        bytes[6] = 0x70 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        RequestId::from_bytes(bytes)
+    }
+
+    /// Sends a request and waits for its answer: that with its id, or the next without any.
+    pub fn ask(&mut self, request: &Request) -> Result<Answer> {
+        let deadline = Instant::now() + WITHIN;
+        self.cable.send(request)?;
+        self.cable.turn();
+        loop {
+            while let Some(answer) = self.answers.pop_front() {
+                if answer.request_id() == request.request_id() {
+                    return Ok(answer);
+                }
+            }
+            self.step(deadline).context("the signer does not answer a request")?;
+        }
+    }
+
+    /// Asks for many certificates, so many at a time, and acknowledges each.
+    pub fn flood(
+        &mut self,
+        requests: impl IntoIterator<Item = IssueCertificate>,
+        window: usize,
+    ) -> Result<Flood> {
+        let mut requests = requests.into_iter();
+        let mut next = requests.next().map(Request::Issue);
+        let start = Instant::now();
+        let (mut waiting, mut issued, mut others) = (0, 0, 0);
+        let mut stored = Vec::new();
+        while waiting > 0 || next.is_some() {
+            while waiting < window
+                && let Some(request) = &next
+                && self.offer(request)?
+            {
+                waiting += 1;
+                next = requests.next().map(Request::Issue);
+            }
+            self.step(Instant::now() + WITHIN).context("the flood stands still")?;
+            while let Some(answer) = self.answers.pop_front() {
+                let Some(id) = answer.request_id() else { continue };
+                waiting -= 1;
+                stored.push(id);
+                match answer {
+                    Answer::Issued { .. } => issued += 1,
+                    _ => others += 1,
+                }
+            }
+            while stored.len() >= ACKNOWLEDGE_MAX || (waiting == 0 && !stored.is_empty()) {
+                let rest = stored.split_off(stored.len().min(ACKNOWLEDGE_MAX));
+                let acknowledged = std::mem::replace(&mut stored, rest);
+                self.offer(&Request::Acknowledge(List::try_from(acknowledged)?))?;
+            }
+        }
+        let took = start.elapsed();
+        self.cable.turn();
+        Ok(Flood { issued, others, took })
+    }
+
+    /// Hands a request to the session; false when its lane is full.
+    fn offer(&mut self, request: &Request) -> Result<bool> {
+        match self.cable.send(request) {
+            Ok(()) => Ok(true),
+            Err(SendError::LaneFull { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for the next thing to happen and takes it in.
+    fn step(&mut self, deadline: Instant) -> Result<()> {
+        self.cable.turn();
+        self.collect()?;
+        if !self.answers.is_empty() {
+            return Ok(());
+        }
+        let left = deadline.checked_duration_since(Instant::now());
+        let left = left.ok_or_else(|| anyhow!("nothing came in {WITHIN:?}"))?;
+        let wait = self.cable.timeout().map_or(left, |timeout| timeout.min(left));
+        // A millisecond more than too early: poll knows no less.
+        let wait = PollTimeout::try_from(wait + Duration::from_millis(1))?;
+        let polled = match self.cable.fd() {
+            Some((fd, flags)) => poll(&mut [PollFd::new(fd, flags)], wait),
+            None => poll(&mut [], wait),
+        };
+        match polled {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.cable.turn();
+        self.collect()
+    }
+
+    fn collect(&mut self) -> Result<()> {
+        while let Some(event) = self.cable.poll_event() {
+            match event {
+                CableEvent::Session(Event::Message(answer)) => self.answers.push_back(answer),
+                CableEvent::Session(Event::Incompatible { theirs }) => {
+                    bail!("the signer speaks versions {theirs:?} only")
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The longest that anything may take.
+const WITHIN: Duration = Duration::from_secs(30);

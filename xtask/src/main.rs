@@ -1,0 +1,77 @@
+//! The door to the project's chores: `cargo xtask demo | test | bench | tidy | ci | setup`.
+//!
+//! It builds with `anyhow` and `serde_json` alone, before anything is installed on the machine,
+//! so nothing here may use the product's crates. What the chores run lies in the package `tests`.
+
+use std::{env, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+mod ci;
+mod setup;
+mod tidy;
+mod workspace;
+
+use workspace::{Failed, Profile, Workspace};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<Failed>() {
+            // The failed command has said why; a runner's closing lines stay the last.
+            Some(failed) => ExitCode::from(failed.0),
+            None => {
+                eprintln!("xtask: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    let Some((command, rest)) = words.split_first() else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+    if matches!(*command, "help" | "--help" | "-h") {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let workspace = Workspace::find()?;
+    match *command {
+        "setup" => setup::machine(),
+        "test" => {
+            setup::machine()?;
+            ci::test(&workspace, rest)
+        }
+        "demo" => {
+            setup::machine()?;
+            workspace.build_programs(Profile::Dev)?;
+            workspace.run_program(Profile::Dev, "demo", rest)
+        }
+        "bench" => {
+            setup::machine()?;
+            workspace.build_programs(Profile::Release)?;
+            workspace.run_program(Profile::Release, "bench", rest)
+        }
+        "tidy" => {
+            setup::machine()?;
+            workspace.build_programs(Profile::Dev)?;
+            tidy::run(&workspace)
+        }
+        "ci" => ci::ci(&workspace),
+        other => bail!("no command is called `{other}`\n{USAGE}"),
+    }
+}
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  demo   a CSR, a revocation and an OpenPGP key travel a simulated cable and come back signed
+  test   every test; what follows goes to the runner (a part of a name, --no-fail-fast, ...)
+  bench  what it costs, beside openssl in the same run (bench --help: its options)
+  tidy   the source and its documents judged by themselves
+  ci     all that is checked before a change is taken: fmt, clippy, doc, deny, tidy, demo, test
+  setup  install what the machine needs (every other command does this first)";

@@ -1,0 +1,219 @@
+//! Checks on documents: that what they name is there.
+
+use std::collections::BTreeSet;
+
+use super::{Finding, tree::File, tree::Tree};
+
+/// A path in backticks or in a link leads somewhere.
+pub(crate) fn paths_exist(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in tree.documents() {
+        for (number, line) in file.lines() {
+            let named = code_spans(line).into_iter().filter(|span| is_path_of_ours(tree, span));
+            for path in named.flat_map(alternatives) {
+                // A document beside a crate may name the crate's own folders.
+                let near = resolve(&file.path, &path);
+                if !exists(tree, path.trim_end_matches('/')) && !exists(tree, &near) {
+                    findings.push(Finding::new(&file.path, number, format!("no `{path}` here")));
+                }
+            }
+            for target in link_targets(line) {
+                if !exists(tree, &resolve(&file.path, target)) {
+                    let text = format!("the link leads nowhere: {target}");
+                    findings.push(Finding::new(&file.path, number, text));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// Every table of refusal codes lists all of the code's, and no other.
+pub(crate) fn refusal_codes(tree: &Tree) -> Vec<Finding> {
+    let Some(messages) = tree.file(MESSAGES) else {
+        return vec![Finding::new(MESSAGES, 0, "is missing")];
+    };
+    let codes = codes_in_source(&messages.text);
+    if codes.is_empty() {
+        return vec![Finding::new(MESSAGES, 0, "holds no table of refusal codes")];
+    }
+    let mut findings = Vec::new();
+    let mut tables = 0;
+    for file in tree.documents() {
+        for (number, named) in tables_of_codes(file, &codes) {
+            tables += 1;
+            for code in codes.difference(&named) {
+                let text = format!("the table lacks the refusal code `{code}`");
+                findings.push(Finding::new(&file.path, number, text));
+            }
+            for code in named.difference(&codes) {
+                let text = format!("no refusal code is called `{code}`");
+                findings.push(Finding::new(&file.path, number, text));
+            }
+        }
+    }
+    if tables == 0 {
+        findings.push(Finding::new("hsm-docs", 0, "no page explains the refusal codes"));
+    }
+    findings
+}
+
+/// What is done next has a place to be told to operators.
+pub(crate) fn changelog(tree: &Tree) -> Vec<Finding> {
+    let has_place = |file: &File| {
+        file.text.lines().any(|line| line.starts_with("## ") && line.contains("Unreleased"))
+    };
+    match tree.file("CHANGELOG.md") {
+        Some(file) if has_place(file) => Vec::new(),
+        _ => vec![Finding::new("CHANGELOG.md", 0, "has no section `## Unreleased`")],
+    }
+}
+
+/// What stands between single backticks.
+pub(super) fn code_spans(line: &str) -> Vec<&str> {
+    line.split('`').skip(1).step_by(2).collect()
+}
+
+/// Whether a code span names a path that begins in one of the workspace's folders.
+fn is_path_of_ours(tree: &Tree, span: &str) -> bool {
+    let Some((first, rest)) = span.split_once('/') else {
+        return ROOT_FILES.contains(&span);
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./{},".contains(c);
+    let is_folder = tree.paths.iter().any(|path| path == first);
+    is_folder && span.chars().all(plain) && !rest.starts_with('/')
+}
+
+/// `a/{b,c}.rs` means `a/b.rs` and `a/c.rs`.
+fn alternatives(span: &str) -> Vec<String> {
+    let Some((before, rest)) = span.split_once('{') else {
+        return vec![span.to_owned()];
+    };
+    let Some((inner, after)) = rest.split_once('}') else {
+        return vec![span.to_owned()];
+    };
+    inner.split(',').flat_map(|word| alternatives(&format!("{before}{word}{after}"))).collect()
+}
+
+/// The targets of markdown links that stay inside the tree.
+fn link_targets(line: &str) -> Vec<&str> {
+    line.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .map(|target| target.split('#').next().unwrap_or(""))
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
+}
+
+/// The tree's path of a link in the document `from`.
+fn resolve(from: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = from.split('/').collect();
+    parts.pop();
+    for part in target.trim_end_matches('/').split('/') {
+        match part {
+            "." => {}
+            ".." => {
+                parts.pop();
+            }
+            other => parts.push(other),
+        }
+    }
+    parts.join("/")
+}
+
+fn exists(tree: &Tree, path: &str) -> bool {
+    tree.paths.iter().any(|known| known == path)
+}
+
+/// The public names in `RefusalCode::TABLE`.
+fn codes_in_source(text: &str) -> BTreeSet<&str> {
+    let Some((_, after)) = text.split_once("impl RefusalCode") else {
+        return BTreeSet::new();
+    };
+    let table = after.split("];").next().unwrap_or("");
+    table.split("Self::").skip(1).filter_map(|row| row.split('"').nth(1)).collect()
+}
+
+/// The tables of a document whose first column holds refusal codes, with their first lines.
+fn tables_of_codes<'a>(file: &'a File, codes: &BTreeSet<&str>) -> Vec<(usize, BTreeSet<&'a str>)> {
+    let mut tables = Vec::new();
+    let mut table: Option<(usize, BTreeSet<&str>)> = None;
+    let end = (usize::MAX, "");
+    for (number, line) in file.lines().chain([end]) {
+        if !line.starts_with('|') {
+            tables.extend(table.take());
+            continue;
+        }
+        let (_, named) = table.get_or_insert((number, BTreeSet::new()));
+        let first_cell = line.split('|').nth(1).unwrap_or("");
+        named.extend(code_spans(first_cell));
+    }
+    // A table that merely mentions a code or two is about something else.
+    tables.retain(|(_, named)| named.intersection(codes).count() >= TABLE_ROWS_MIN);
+    tables
+}
+
+/// Files at the root that documents name without a folder.
+const ROOT_FILES: [&str; 7] = [
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "README.md",
+    "clippy.toml",
+    "deny.toml",
+];
+/// Where the refusal codes are written down for the programs.
+const MESSAGES: &str = "protocol/src/message.rs";
+/// From this many known codes on, a table claims to list them.
+const TABLE_ROWS_MIN: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODES: &str = "impl RefusalCode {\n    const TABLE: [X; 6] = [\n\
+        (Self::A, \"a-one\", \"do\"),\n(\n    Self::B,\n    \"b-two\",\n    \"do\",\n),\n\
+        (Self::C, \"c\", \"do\"), (Self::D, \"d\", \"do\"), (Self::E, \"e\", \"do\"),\n\
+        (Self::F, \"f\", \"do\"),\n    ];\n}\n";
+
+    fn page(codes: &str) -> String {
+        let rows = codes.split(' ').map(|code| format!("| `{code}` | why |\n"));
+        format!("# Page\n\n| code | meaning |\n|---|---|\n{}\nEnd.\n", rows.collect::<String>())
+    }
+
+    #[test]
+    fn a_path_that_is_gone_is_found() {
+        let tree = |text: &str| Tree::of(&[("hsm-docs/a.md", text), ("signer/src/main.rs", "")]);
+        let found = |text: &str| paths_exist(&tree(text)).len();
+        assert_eq!(found("see `signer/src/main.rs` and `signer/src/`"), 0);
+        assert_eq!(found("see `signer/src/gone.rs`"), 1);
+        assert_eq!(found("see `signer/src/{main,gone}.rs`"), 1);
+        assert_eq!(found("run `signer run` or `elsewhere/x`"), 0);
+        assert_eq!(found("[main](../signer/src/main.rs) [web](https://example.org/x)"), 0);
+        assert_eq!(found("[main](../signer/src/gone.rs)"), 1);
+        assert_eq!(found("see `README.md`"), 1);
+        let near = [("a/SPEC.md", "see `tests/x`"), ("a/tests/x", ""), ("tests/y", "")];
+        assert_eq!(paths_exist(&Tree::of(&near)), []);
+    }
+
+    #[test]
+    fn a_table_that_lacks_a_code_or_invents_one_is_found() {
+        let judge = |text: &str| {
+            refusal_codes(&Tree::of(&[(MESSAGES, CODES), ("hsm-docs/refusals.md", text)]))
+        };
+        assert_eq!(judge(&page("a-one b-two c d e f")), []);
+        assert_eq!(judge(&page("a-one b-two c d e")).len(), 1);
+        assert_eq!(judge(&page("a-one b-two c d e f g")).len(), 1);
+        assert_eq!(judge("no table").len(), 1);
+        assert_eq!(judge(&page("a-one")).len(), 1);
+    }
+
+    #[test]
+    fn a_changelog_without_a_place_for_the_next_change_is_found() {
+        let judge = |text: &str| changelog(&Tree::of(&[("CHANGELOG.md", text)])).is_empty();
+        assert!(judge("# Changelog\n\n## Unreleased\n"));
+        assert!(judge("## [Unreleased]\n"));
+        assert!(!judge("# Changelog\n\n## 1.0\n"));
+    }
+}
