@@ -143,7 +143,11 @@ pub fn issued(
         None => csr_names.subject_alt_names.unwrap_or_default(),
     };
     let got = names::subject_alt_names(&extensions).map_err(unparsable)?.unwrap_or_default();
-    if sorted(&asked) != sorted(&got) {
+    let as_asked = match asked.is_empty() {
+        true => got.iter().all(|name| is_of_subject(name, &subject)),
+        false => sorted(&asked) == sorted(&got),
+    };
+    if !as_asked {
         let (asked, got) = (sorted(&asked).join(", "), sorted(&got).join(", "));
         return Err(BadAnswer::Names { asked, got });
     }
@@ -185,6 +189,19 @@ fn validity(
         return Err(BadAnswer::Validity("is longer than was asked for"));
     }
     Ok((not_before, not_after))
+}
+
+/// Whether a name that nobody asked for repeats what the subject says: where no name at all is
+/// asked for, a profile may take those of the subject (BR 7.1.4.3 wants them as names).
+fn is_of_subject(name: &GeneralName, subject: &FlatName) -> bool {
+    let text = name.to_string();
+    let value = text.split_once(':').map_or("", |(_, value)| value);
+    let fits = |kind: &str| match name {
+        GeneralName::Email(_) => kind == "emailAddress",
+        GeneralName::Dns(_) | GeneralName::Ip4(_) | GeneralName::Ip6(_) => kind == "CN",
+        GeneralName::Uri(_) => false,
+    };
+    subject.iter().any(|(kind, said)| fits(kind) && said.eq_ignore_ascii_case(value))
 }
 
 /// Names as texts in one order; DNS names compare without case (RFC 4343).
@@ -265,6 +282,16 @@ mod tests {
         let verified = case.judge(case.recipe().serial(0x1234)).unwrap();
         assert_eq!(verified.serial().to_string(), "1234");
         assert_eq!(verified.subject()[1], ("CN".to_owned(), "Jürgen".to_owned()));
+    }
+
+    #[test]
+    fn without_any_asked_name_only_those_of_the_subject_are_taken() {
+        let subject =
+            [("CN", "Host.example"), ("emailAddress", "a@b.example")].map(|(k, v)| (k.into(), v.into()));
+        let takes = |name: &str| is_of_subject(&name.parse().unwrap(), &subject.to_vec());
+        assert!(takes("dns:host.example") && takes("email:a@b.example"));
+        assert!(!takes("dns:other.example") && !takes("dns:a@b.example"));
+        assert!(!takes("uri:host.example") && !takes("email:host.example"));
     }
 
     #[test]

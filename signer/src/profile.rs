@@ -118,6 +118,10 @@ pub struct NamesConfig {
     /// Whether `*.` may stand in front of a DNS name.
     #[serde(default)]
     pub wildcard: bool,
+    /// Where no name is asked for at all, the subject's common names that are DNS names or
+    /// addresses, and its mail addresses, are taken: CSRs of old tools have no others.
+    #[serde(default)]
+    pub from_subject: bool,
 }
 
 /// What is written into the certificate.
@@ -344,11 +348,35 @@ impl Profile {
         now: UnixTime,
         issuer_not_after: UnixTime,
     ) -> Result<Permit, Refusal> {
+        let wish = self.with_names_of_subject(wish);
         self.permit_key(&wish.public_key)?;
         self.permit_subject(&wish)?;
         self.permit_names(&wish.names)?;
         let not_after = self.permit_validity(wish.days, now, issuer_not_after)?;
         Ok(Permit { wish, not_before: now, not_after })
+    }
+
+    fn with_names_of_subject(&self, mut wish: Wish) -> Wish {
+        if !self.config.names.from_subject || !wish.names.is_empty() {
+            return wish;
+        }
+        for attribute in wish.subject.iter() {
+            let name = match attribute.kind {
+                AttributeType::CommonName => host_name(&attribute.value),
+                AttributeType::EmailAddress => format!("email:{}", attribute.value).parse().ok(),
+                _ => None,
+            };
+            let taken = |kind: &str| self.config.names.types.iter().any(|known| known == kind);
+            let is_good = |name: &GeneralName| {
+                check_general_name(name, self.config.names.wildcard).is_ok()
+                    && taken(name.type_name())
+                    && !wish.names.contains(name)
+            };
+            if let Some(name) = name.filter(is_good) {
+                wish.names.push(name);
+            }
+        }
+        wish
     }
 
     fn permit_key(&self, public_key: &[u8]) -> Result<(), Refusal> {
@@ -489,6 +517,12 @@ impl Profile {
             }
         }
     }
+}
+
+/// What a common name would be as a host's name; whether it is one is checked afterwards.
+fn host_name(common_name: &str) -> Option<GeneralName> {
+    let kind = if common_name.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
+    format!("{kind}:{common_name}").parse().ok()
 }
 
 /// Control characters, and those that make text read other than it is stored (Unicode TR 36).

@@ -86,7 +86,6 @@ fn server_names_follow_dns_rules() {
     assert_eq!(decide(&server, wish("", &[&label])).err(), Some(RefusalCode::NameRule));
     let twice = wish("", &["dns:a.example", "dns:a.example"]);
     assert_eq!(decide(&server, twice).err(), Some(RefusalCode::NameRule));
-    assert_eq!(decide(&server, wish("/CN=a.example", &[])).err(), Some(RefusalCode::SubjectRule));
     let no_wildcard = changed("server", |config| config.names.wildcard = false).unwrap();
     let refused = decide(&no_wildcard, wish("", &["dns:*.example.org"])).err();
     assert_eq!(refused, Some(RefusalCode::NameRule));
@@ -99,6 +98,27 @@ fn no_more_names_than_the_profile_says() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     assert!(decide(&server, wish("", &names[..100])).is_ok());
     assert_eq!(decide(&server, wish("", &names)).err(), Some(RefusalCode::NameRule));
+}
+
+#[test]
+fn where_no_name_is_asked_for_the_subject_gives_them() {
+    let names = |profile: &Profile, subject: &str| {
+        let permit = decide(profile, wish(subject, &[]))?;
+        Ok(permit.wish().names.iter().map(|name| name.to_string()).collect::<Vec<_>>())
+    };
+    let server = profile("server");
+    assert_eq!(names(&server, "/CN=A.example"), Ok(vec!["dns:a.example".into()]));
+    assert_eq!(names(&server, "/CN=192.0.2.1"), Ok(vec!["ip:192.0.2.1".into()]));
+    assert_eq!(names(&server, "/CN=Alice"), Err(RefusalCode::SubjectRule));
+    let client = profile("client");
+    let alice = "/CN=Alice/emailAddress=a@example.org";
+    assert_eq!(names(&client, alice), Ok(vec!["email:a@example.org".into()]));
+    assert_eq!(names(&client, "/CN=a.example"), Err(RefusalCode::NameRule));
+    // A name that was asked for is never added to.
+    let permit = decide(&server, wish("/CN=a.example", &["dns:a.example", "dns:b.example"]));
+    assert_eq!(permit.unwrap().wish().names.len(), 2);
+    let strict = changed("server", |config| config.names.from_subject = false).unwrap();
+    assert_eq!(names(&strict, "/CN=a.example"), Err(RefusalCode::SubjectRule));
 }
 
 #[test]

@@ -368,6 +368,9 @@ fn csr_digest_takes_pss_with_sha2_throughout_and_nothing_else() {
     for octets in [32, 20, 0] {
         pss(&[digest(SHA256), mask(SHA256), salt(octets)], octets.into()).accepted();
     }
+    // The longest salt that fits, which is the openssl command's default.
+    let longest = tlv(tag::constructed(2), &[&[tag::INTEGER, 2, 0, 222]]);
+    pss(&[digest(SHA256), mask(SHA256), longest], 222).accepted();
     // The salt that was signed is not the salt that is claimed.
     pss(&[digest(SHA256), mask(SHA256), salt(20)], 32).refused(RefusalCode::CsrSignature);
     for fields in [
