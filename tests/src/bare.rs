@@ -17,7 +17,8 @@ use nix::{
 use protocol::{
     bounded::List,
     message::{
-        ACKNOWLEDGE_MAX, Answer, CatalogueQuery, IssueCertificate, Message, Request, RequestId,
+        ACKNOWLEDGE_MAX, Answer, CatalogueQuery, GeneralName, IssueCertificate, Message, Name,
+        Request, RequestId,
     },
     port::{Cable, CableEvent},
     session::{Event, SendError, Side},
@@ -67,6 +68,20 @@ impl Bare {
         bytes[6] = 0x70 | (bytes[6] & 0x0f);
         bytes[8] = 0x80 | (bytes[8] & 0x3f);
         RequestId::from_bytes(bytes)
+    }
+
+    /// Asks the authority `issuing` by its profile `server` for this host.
+    pub fn issue(&mut self, csr: &[u8], host: &str) -> Result<IssueCertificate> {
+        let names: Vec<GeneralName> = vec![format!("dns:{host}").parse()?];
+        Ok(IssueCertificate {
+            id: self.fresh_id(),
+            authority: "issuing".parse::<Name>()?,
+            profile: "server".parse::<Name>()?,
+            days: None,
+            subject: Some(List::empty()),
+            subject_alt_names: Some(List::try_from(names)?),
+            csr: csr.to_vec().try_into()?,
+        })
     }
 
     /// Sends a request and waits for its answer: that with its id, or the next without any.

@@ -40,6 +40,16 @@ impl Batch {
         Ok(Self { asked })
     }
 
+    /// Takes another batch in.
+    pub fn join(&mut self, other: Self) {
+        self.asked.extend(other.asked);
+    }
+
+    /// The requests' ids.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.asked.keys().map(String::as_str)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.asked.len()

@@ -244,8 +244,14 @@ impl World {
 
     /// Starts the signer.
     pub fn start_signer(&mut self) -> Result<()> {
+        self.start_signer_with(&[])
+    }
+
+    /// Starts the signer with further options.
+    pub fn start_signer_with(&mut self, options: &[&str]) -> Result<()> {
         let link = self.link("tty-signer");
-        self.signer = Some(self.begin("signer", ["run", "--link", &link])?);
+        let words = ["run", "--link", &link].into_iter().chain(options.iter().copied());
+        self.signer = Some(self.begin("signer", words)?);
         Ok(())
     }
 

@@ -51,16 +51,17 @@ pub(crate) fn test(workspace: &Workspace, rest: &[&str]) -> Result<()> {
 
 /// The test runner ends the output: after it, nothing is printed.
 fn run_tests(workspace: &Workspace, rest: &[&str]) -> Result<()> {
-    if !in_path("cargo-nextest") {
-        say("test", "cargo test (cargo-nextest is not installed)");
-        return succeed(workspace.cargo(&["test", "--workspace"]).args(rest));
-    }
     if rest.is_empty() {
-        // nextest knows no documentation tests.
+        // First, and alone: nextest knows no documentation tests, and an empty list of them should
+        // not be the last that is read.
         step("doctest", || succeed(&mut workspace.cargo(&["test", "--workspace", "--doc"])))?;
     }
-    say("test", "cargo nextest");
-    succeed(workspace.cargo(&["nextest", "run", "--workspace"]).args(rest))
+    let runner = match in_path("cargo-nextest") {
+        true => ["nextest", "run", "--workspace", "--all-targets"],
+        false => ["test", "--workspace", "--all-targets", "--no-fail-fast"],
+    };
+    say("test", &format!("cargo {}", runner[0]));
+    succeed(workspace.cargo(&runner).args(rest))
 }
 
 /// Licences, bans and sources are judged offline; advisories need a database from elsewhere.

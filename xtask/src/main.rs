@@ -39,9 +39,11 @@ fn run(words: &[&str]) -> Result<()> {
         println!("{USAGE}");
         return Ok(());
     }
+    if *command == "setup" {
+        return setup::machine();
+    }
     let workspace = Workspace::find()?;
     match *command {
-        "setup" => setup::machine(),
         "test" => {
             setup::machine()?;
             ci::test(&workspace, rest)

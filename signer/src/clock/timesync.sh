@@ -9,7 +9,7 @@ set -eu
 
 hint_ms=@HINT_MS@             # the frontend's clock when the hint arrived, ms since 1970
 boot_ms=@BOOT_MS@             # this machine's boot clock at that moment, ms
-boot_id=@BOOT_ID@
+boot_id='@BOOT_ID@'
 synchronised=@SYNCHRONISED@   # does the frontend's clock call itself synchronised (NTP)?
 round_trip_us=@ROUND_TRIP_US@ # half of it is already added to the hint
 age_max_s=3600                # an older hint has drifted, and the frontend sends one every 10 s

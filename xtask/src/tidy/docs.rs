@@ -28,6 +28,29 @@ pub(crate) fn paths_exist(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// A test that a document names is there.
+pub(crate) fn tests_exist(tree: &Tree) -> Vec<Finding> {
+    let known: BTreeSet<&str> = tree
+        .rust()
+        .flat_map(File::lines)
+        .filter_map(|(_, line)| line.trim_start().strip_prefix("fn ")?.split('(').next())
+        .collect();
+    let mut findings = Vec::new();
+    for file in tree.documents() {
+        for (number, line) in file.lines() {
+            // Facts are long names; shorter ones may be anything.
+            let names = code_spans(line).into_iter().filter(|span| {
+                let words = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+                span.matches('_').count() >= 4 && span.chars().all(words)
+            });
+            for name in names.filter(|name| !known.contains(name)) {
+                findings.push(Finding::new(&file.path, number, format!("no test `{name}`")));
+            }
+        }
+    }
+    findings
+}
+
 /// Every table of refusal codes lists all of the code's, and no other.
 pub(crate) fn refusal_codes(tree: &Tree) -> Vec<Finding> {
     let Some(messages) = tree.file(MESSAGES) else {
@@ -195,6 +218,16 @@ mod tests {
         assert_eq!(found("see `README.md`"), 1);
         let near = [("a/SPEC.md", "see `tests/x`"), ("a/tests/x", ""), ("tests/y", "")];
         assert_eq!(paths_exist(&Tree::of(&near)), []);
+    }
+
+    #[test]
+    fn a_test_that_is_gone_is_found() {
+        let judge = |text: &str| {
+            let source = "    fn a_fact_that_is_proven() {";
+            tests_exist(&Tree::of(&[("a.md", text), ("a/src/lib.rs", source)])).len()
+        };
+        assert_eq!(judge("see `a_fact_that_is_proven` and `crl_number`"), 0);
+        assert_eq!(judge("see `a_fact_that_is_not_proven`"), 1);
     }
 
     #[test]

@@ -3,10 +3,6 @@
 //! A P-256 issuer, so that the store's share is seen and not the signature's.
 
 use anyhow::{Result, ensure};
-use protocol::{
-    bounded::List,
-    message::{GeneralName, IssueCertificate, Name},
-};
 use tests::{Bare, Cable, World};
 
 use crate::{peers, report::Report};
@@ -14,7 +10,7 @@ use crate::{peers, report::Report};
 /// Certificates measured at each size.
 const MEASURED: usize = 1000;
 /// Requests under way at once.
-const WINDOW: usize = 64;
+pub(crate) const WINDOW: usize = 64;
 
 pub(crate) fn measure(sizes: &[usize], report: &mut Report) -> Result<()> {
     let mut world = World::new(Cable::Unix)?;
@@ -42,16 +38,7 @@ pub(crate) fn measure(sizes: &[usize], report: &mut Report) -> Result<()> {
 fn issue(bare: &mut Bare, csr: &[u8], from: usize, count: usize) -> Result<f64> {
     let mut requests = Vec::with_capacity(count);
     for number in from..from + count {
-        let names: Vec<GeneralName> = vec![format!("dns:host-{number}.example.org").parse()?];
-        requests.push(IssueCertificate {
-            id: bare.fresh_id(),
-            authority: "issuing".parse::<Name>()?,
-            profile: "server".parse::<Name>()?,
-            days: None,
-            subject: Some(List::empty()),
-            subject_alt_names: Some(List::try_from(names)?),
-            csr: csr.to_vec().try_into()?,
-        });
+        requests.push(bare.issue(csr, &format!("host-{number}.example.org"))?);
     }
     let flood = bare.flood(requests, WINDOW)?;
     ensure!(flood.issued == count, "{} of {count} were refused", flood.others);
