@@ -20,7 +20,9 @@ pub(crate) fn exist(tree: &Tree, help: Help<'_>) -> Vec<Finding> {
                 in_block = !in_block;
                 continue;
             }
-            let spans = if in_block { vec![line] } else { code_spans(line) };
+            // What a reader should see is what a program prints, not what a person types.
+            let typed = line.split("should see").next().unwrap_or(line);
+            let spans = if in_block { vec![line] } else { code_spans(typed) };
             for text in spans.into_iter().flat_map(commands_in) {
                 if let Err(problem) = known(text, help) {
                     findings.push(Finding::new(&file.path, number, format!("{problem}: {text}")));
@@ -141,6 +143,7 @@ mod tests {
         assert_eq!(judge("```\n$ sudo signer walk\n```"), 1);
         assert_eq!(judge("```\nsigner run --link pty:x  # starts it\n```"), 0);
         assert_eq!(judge("```\ncat a | signer walk\n```"), 1);
+        assert_eq!(judge("You should see `signer runs`."), 0);
         assert_eq!(judge("prose about the signer walk, not code"), 0);
         assert_eq!(judge("`signer run [--link SPEC] [--dir DIR]`"), 0);
     }
