@@ -187,7 +187,7 @@ const ROOT_FILES: [&str; 7] = [
     "deny.toml",
 ];
 /// Where the refusal codes are written down for the programs.
-const MESSAGES: &str = "protocol/src/message.rs";
+const MESSAGES: &str = "protocol/src/message/refusal.rs";
 /// From this many known codes on, a table claims to list them.
 const TABLE_ROWS_MIN: usize = 5;
 

@@ -1,0 +1,165 @@
+//! From the frontend to the signer. // on the wire
+//!
+//! A request with an id means the same whenever it is sent: the signer answers it once.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ACKNOWLEDGE_MAX, AUTHORITIES_MAX, CSR_MAX, Digest, GeneralName, Lane, Message, NAMES_MAX, Name,
+    OPENPGP_KEY_MAX, RequestId, RevocationReason, Serial, Subject,
+};
+use crate::{
+    bounded::{Bytes, List, Text},
+    codec::CodecError,
+};
+
+/// From the frontend to the signer. // on the wire
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// What time the frontend believes it is; sent with every exchange.
+    TimeHint(TimeHint),
+    /// How the signer is.
+    Status,
+    /// Which authorities and profiles there are; opens every session.
+    Catalogue(CatalogueQuery),
+    /// A certificate for a CSR.
+    Issue(IssueCertificate),
+    /// A certification of an OpenPGP key.
+    Certify(CertifyOpenPgp),
+    /// A revocation.
+    Revoke(Revoke),
+    /// A piece of the newest CRL.
+    FetchCrl(FetchCrl),
+    /// The answers to these requests are stored at the frontend.
+    Acknowledge(List<RequestId, ACKNOWLEDGE_MAX>),
+}
+
+/// The frontend's clock. // on the wire
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeHint {
+    /// Microseconds since 1970-01-01 UTC when the hint was handed to the session.
+    pub unix_us: i64,
+    /// How long the previous hint's answer took, if there was one.
+    pub round_trip_us: Option<u32>,
+    /// Whether the frontend's own clock says that it is synchronised (NTP).
+    pub synchronised: bool,
+}
+
+/// Opens a session: what the frontend knows of the signer. // on the wire
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogueQuery {
+    /// The digest of the catalogue that the frontend holds.
+    pub have: Option<Digest>,
+    /// The highest serial counters the frontend has seen, so that a signer restored from an old
+    /// backup never repeats one.
+    pub serial_high: List<SerialHigh, AUTHORITIES_MAX>,
+}
+
+/// The highest serial counter seen from an authority. // on the wire
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SerialHigh {
+    /// The authority.
+    pub authority: Name,
+    /// The first 8 octets of the 16-octet serial, as a number.
+    pub counter: u64,
+}
+
+/// Asks for a certificate. // on the wire
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IssueCertificate {
+    /// The request's name.
+    pub id: RequestId,
+    /// Who signs.
+    pub authority: Name,
+    /// By which profile.
+    pub profile: Name,
+    /// How long, in days; absent means the profile's default.
+    pub days: Option<u32>,
+    /// The subject; absent means the CSR's.
+    pub subject: Option<Subject>,
+    /// The subject alternative names; absent means the CSR's.
+    pub subject_alt_names: Option<List<GeneralName, NAMES_MAX>>,
+    /// PKCS #10 (RFC 2986), DER.
+    pub csr: Bytes<CSR_MAX>,
+}
+
+/// Asks for certifications of an OpenPGP key's user IDs. // on the wire
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CertifyOpenPgp {
+    /// The request's name.
+    pub id: RequestId,
+    /// The user IDs that were verified, exactly as in the key.
+    pub user_ids: List<Text<256>, NAMES_MAX>,
+    /// How long, in days; absent means the signer's default.
+    pub days: Option<u32>,
+    /// One transferable public key (RFC 9580 10.1), binary.
+    pub key: Bytes<OPENPGP_KEY_MAX>,
+}
+
+/// Asks for a revocation. // on the wire
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revoke {
+    /// The request's name.
+    pub id: RequestId,
+    /// Who issued the certificate.
+    pub authority: Name,
+    /// Which certificate.
+    pub serial: Serial,
+    /// Why.
+    pub reason: RevocationReason,
+}
+
+/// Asks for a piece of the newest CRL, packed against the CRL that the frontend holds.
+/// // on the wire
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchCrl {
+    /// Whose CRL.
+    pub authority: Name,
+    /// The digest of the CRL that the frontend holds.
+    pub have: Option<Digest>,
+    /// The transfer to go on with: the packed digest and the offset of the next piece.
+    pub resume: Option<(Digest, u64)>,
+}
+
+impl Request {
+    /// The digest that ties a request id to one body: SHA-256 of the encoding.
+    pub fn digest(&self) -> Result<Digest, CodecError> {
+        Ok(Digest::of(&self.to_bytes()?))
+    }
+}
+
+impl Message for Request {
+    fn lane(&self) -> Lane {
+        match self {
+            Self::TimeHint(_) | Self::Status | Self::Catalogue(_) => Lane::Control,
+            Self::Revoke(_) | Self::FetchCrl(_) => Lane::Revocation,
+            Self::Issue(_) | Self::Certify(_) | Self::Acknowledge(_) => Lane::Signing,
+        }
+    }
+
+    fn request_id(&self) -> Option<RequestId> {
+        match self {
+            Self::Issue(request) => Some(request.id),
+            Self::Certify(request) => Some(request.id),
+            Self::Revoke(request) => Some(request.id),
+            Self::TimeHint(_)
+            | Self::Status
+            | Self::Catalogue(_)
+            | Self::FetchCrl(_)
+            | Self::Acknowledge(_) => None,
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::TimeHint(_) => 0,
+            Self::Status => 1,
+            Self::Catalogue(_) => 2,
+            Self::Issue(_) => 3,
+            Self::Certify(_) => 4,
+            Self::Revoke(_) => 5,
+            Self::FetchCrl(_) => 6,
+            Self::Acknowledge(_) => 7,
+        }
+    }
+}
