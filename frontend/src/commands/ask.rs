@@ -5,7 +5,7 @@
 use protocol::{
     bounded::Bytes,
     message::{
-        CertifyOpenPgp, IssueCertificate, MESSAGE_MAX, Message, Name, RefusalCode, Request,
+        CertifyOpenPgp, Digest, IssueCertificate, MESSAGE_MAX, Message, Name, RefusalCode, Request,
         RequestId, Revoke, Serial,
     },
     time::Duration,
@@ -18,11 +18,12 @@ use crate::{
     cli::{self, Cli, Queueing},
     clock::{self, Clock},
     csr, driver,
+    crl::{list, mirror::Mirror},
     error::{Failure, Refusal},
     home::Home,
     names, openpgp, pem, precheck,
     progress::Progress,
-    queue::{Queue, State},
+    queue::{self, Queue, State},
     store::{Store, StoreError},
 };
 
@@ -167,16 +168,17 @@ fn queue(
     home.wake();
     match queueing.wait {
         None => show(cli, &id.to_string(), &json!({ "id": id.to_string() })),
-        Some(seconds) => wait(cli, home, &store, id, Duration::from_secs(seconds)),
+        Some(seconds) => wait(cli, home, &store, (id, request), Duration::from_secs(seconds)),
     }
 }
 
-/// Waits for the outcome, but leaves the request in the queue whatever happens.
+/// Waits for the outcome, but leaves the request in the queue whatever happens. A revocation is
+/// of use to others once it is in the published CRL, so that is waited for too.
 fn wait(
     cli: &Cli,
     home: &Home,
     store: &Store,
-    id: RequestId,
+    (id, request): (RequestId, &Request),
     longest: Duration,
 ) -> Result<(), Failure> {
     if !cli.json {
@@ -185,6 +187,7 @@ fn wait(
     let clock = Clock::start();
     let mut progress = Progress::start(clock.instant());
     let (mut seen, mut text) = (None, String::new());
+    let mut published = Published::new(home, request);
     let entry = loop {
         let version = store.data_version()?;
         if seen != Some(version) {
@@ -197,9 +200,16 @@ fn wait(
                 (State::Held, Some(ticket)) => format!("held, ticket {ticket}"),
                 (state, _) => state.to_string(),
             };
-            if entry.state.is_final() {
+            if entry.state.is_final() && entry.state != State::Done {
                 break entry;
             }
+            if entry.state == State::Done {
+                published.outcome = Some(entry);
+                text = "done, the CRL is on its way".to_owned();
+            }
+        }
+        if let Some(entry) = published.take()? {
+            break entry;
         }
         progress.show(clock.instant(), 0, 1, &text);
         if clock.instant().saturating_since(protocol::time::Instant::ZERO) >= longest {
@@ -223,6 +233,40 @@ fn wait(
                  status {id}`"
             )))
         }
+    }
+}
+
+/// A request that is done, and for a revocation the CRL that must show it.
+struct Published {
+    outcome: Option<queue::Entry>,
+    crl: Option<(Mirror, Name, Serial)>,
+    seen: Option<Digest>,
+}
+
+impl Published {
+    fn new(home: &Home, request: &Request) -> Self {
+        let crl = match request {
+            Request::Revoke(revoke) => {
+                Some((Mirror::new(home), revoke.authority.clone(), revoke.serial.clone()))
+            }
+            _ => None,
+        };
+        Self { outcome: None, crl, seen: None }
+    }
+
+    /// The outcome, once the CRL lists the serial.
+    fn take(&mut self) -> Result<Option<queue::Entry>, Failure> {
+        if self.outcome.is_none() {
+            return Ok(None);
+        }
+        if let Some((mirror, authority, serial)) = &self.crl {
+            let bytes = mirror.read(authority)?.unwrap_or_default();
+            let digest = Digest::of(&bytes);
+            if self.seen.replace(digest) == Some(digest) || !list::has(&bytes, serial) {
+                return Ok(None);
+            }
+        }
+        Ok(self.outcome.take())
     }
 }
 

@@ -3,7 +3,11 @@
 //! A list of a million entries is walked, not copied. Only [`verify`] makes a [`VerifiedCrl`],
 //! and only that can be published.
 
-use protocol::message::Digest;
+use openssl::{
+    bn::BigNum,
+    x509::{CrlStatus, X509Crl},
+};
+use protocol::message::{Digest, Serial};
 
 use crate::{
     catalogue::Authority,
@@ -208,6 +212,16 @@ fn unsigned(content: &[u8]) -> Option<u64> {
 const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
 /// 2.5.29.35
 const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
+
+/// Whether a CRL lists this serial; bytes that are no CRL list nothing.
+pub fn has(bytes: &[u8], serial: &Serial) -> bool {
+    let listed = || {
+        let crl = X509Crl::from_der(bytes).ok()?;
+        let serial = BigNum::from_slice(serial.as_octets()).ok()?.to_asn1_integer().ok()?;
+        Some(matches!(crl.get_by_serial(&serial), CrlStatus::Revoked(_)))
+    };
+    listed().unwrap_or(false)
+}
 
 #[cfg(test)]
 pub(crate) mod tests {
