@@ -184,7 +184,7 @@ impl Driver {
                 Alarms(self.carrier.store().connection()).clear(LINK)?;
             }
             CableEvent::Session(Event::Down { reason }) => {
-                tracing::warn!(link, ?reason, "link down");
+                tracing::warn!(link, "link down: {reason}");
                 self.carrier.handle_down();
                 self.note_link(now, false)?;
             }

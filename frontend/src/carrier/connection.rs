@@ -321,6 +321,10 @@ impl Connection {
     pub(crate) fn should_ask_status(&mut self, now: Instant) -> bool {
         let due = self.status_at.is_none_or(|at| now.saturating_since(at) >= STATUS_PERIOD);
         if due {
+            // A new authority or profile should not wait for the next connection.
+            if self.status_at.is_some() && self.catalogue == Question::Answered {
+                self.catalogue = Question::ToAsk;
+            }
             self.status_at = Some(now);
         }
         due

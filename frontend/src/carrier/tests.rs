@@ -103,6 +103,9 @@ impl Rig {
                     self.answer([Answer::TimeHintTaken { unix_us: hint.unix_us }]);
                 }
                 Request::Status => {}
+                Request::Catalogue(query) if query.have == self.known_catalogue() => {
+                    self.answer([Answer::CatalogueUnchanged]);
+                }
                 other => sent.push(other),
             }
         }
@@ -110,6 +113,10 @@ impl Rig {
         let next = self.carrier.poll_timeout();
         assert!(next.is_none_or(|at| at > self.now().instant), "{next:?} at {}", self.micros);
         sent
+    }
+
+    fn known_catalogue(&self) -> Option<Digest> {
+        Some(self.ca.catalogue("issuing").digest().unwrap())
     }
 
     /// The same for requests with an id only.
@@ -514,6 +521,27 @@ fn nothing_is_asked_before_the_catalogue_is_known() {
     assert!(matches!(requests[..], [Request::Catalogue(_)]), "{requests:?}");
     rig.answer([Answer::Catalogue(rig.ca.catalogue("issuing"))]);
     assert_eq!(rig.ids(), [id]);
+}
+
+#[test]
+fn new_authority_is_known_within_a_minute_without_a_new_connection() {
+    let mut rig = Rig::connected();
+    rig.drain();
+    let renewed = rig.ca.catalogue("later");
+    let mut asked = false;
+    for _ in 0..61 {
+        rig.wait(Duration::from_secs(1));
+        while let Some(request) = rig.carrier.poll_send(rig.now()).unwrap() {
+            if matches!(request, Request::Catalogue(_)) {
+                asked = true;
+                rig.answer([Answer::Catalogue(renewed.clone())]);
+            }
+        }
+    }
+    assert!(asked);
+    let store = rig.home.store().unwrap();
+    let trusted = Catalogues(store.connection()).trusted().unwrap();
+    assert!(trusted.authorities.contains_key(&"later".parse::<Name>().unwrap()));
 }
 
 #[test]
