@@ -142,7 +142,15 @@ impl Driver {
                 return Ok(());
             }
             if self.wait(now)? {
-                return Ok(());
+                let unfinished = self.carrier.work(now)? != Work::Idle;
+                return match until {
+                    // A script that asked for everything must not believe that it got it.
+                    Until::Idle { .. } if unfinished => Err(Failure::Waiting(
+                        "told to stop before the queue was empty; nothing is lost, run it again"
+                            .to_owned(),
+                    )),
+                    _ => Ok(()),
+                };
             }
         }
     }
