@@ -21,6 +21,12 @@ fn whatever_the_cable_did_everything_is_answered_once_it_is_good_again() {
 }
 
 #[test]
+fn round_trips_across_a_cut_do_not_teach_an_end_to_wait() {
+    // Acknowledgements nine seconds late, then bits in error: one segment in 17 s ever after.
+    run(0xb75);
+}
+
+#[test]
 fn a_seed_replays_to_the_byte() {
     let tape = |seed| {
         let mut dice = Random::new(seed);

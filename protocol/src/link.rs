@@ -20,8 +20,12 @@
 //! | Established | Hello of an earlier incarnation | Established | stale bytes: counted |
 //! | Established | Hello of a stranger | Established | a Probe, timer Doubt |
 //! | Established | good frame while Doubt runs | Established | the peer lives: Doubt stops |
-//! | Established | timer Doubt | Greeting | `Down`, answer the stranger with its echo |
+//! | Established | timer Doubt, up to three times | Established | another Probe, timer Doubt |
+//! | Established | timer Doubt, fourth time | Greeting | `Down`, answer the stranger with its echo |
 //! | Established | timer Silence | Greeting | `Down`, our hello with a fresh nonce |
+//!
+//! For [`RECONNECT_INTERVAL`] after `Up` no other connection begins: a Greeting that starts within
+//! it hears, but says nothing and never leaves.
 
 mod connection;
 mod error;
@@ -58,26 +62,41 @@ pub const WINDOW: usize = 128;
 /// 2.5 % of it at 115,200 baud.
 pub const SEGMENT_TIME: Duration = Duration::from_millis(45);
 
+/// On slow lines a segment shorter than this would be mostly header; see
+/// [`SEGMENT_LEAST_TIME`].
+pub const SEGMENT_LEAST: usize = 256;
+/// On very slow lines segments are shorter still, down to 64 bytes, if [`SEGMENT_LEAST`] bytes
+/// would take longer than this.
+pub const SEGMENT_LEAST_TIME: Duration = Duration::from_secs(1);
+
 /// How often an endpoint says hello until it is answered: the link is back this soon, and a
 /// little more, after a noise or a cut.
 pub const HELLO_INTERVAL: Duration = Duration::from_millis(500);
+/// On a line that takes longer than [`HELLO_INTERVAL`] for so many bytes, hellos come only as
+/// often: they take an eighth of it.
+pub const HELLO_PAUSE_BYTES: usize = 8 * Hello::LEN;
 /// How often it says hello to a peer that speaks no common version.
 pub const HELLO_INTERVAL_INCOMPATIBLE: Duration = Duration::from_secs(5);
+/// Two connections begin at least this long after each other, whatever the peer does: a fault
+/// that ends each of them at once, such as patches that cannot be undone, does not fill the line.
+pub const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 /// An endpoint sends an Ack at least this often, also while data goes: being short, it gets
 /// through noise that breaks every segment, and the peer knows that the line lives.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// After so long without a good frame the peer counts as gone: four lost keep-alives.
 pub const SILENCE: Duration = Duration::from_secs(10);
+/// A line that takes longer than [`SILENCE`] for so many bytes has as long for its silence, and a
+/// fifth of that between keep-alives: about four of its segments with an Ack each.
+pub const SILENCE_BYTES: usize = 512;
 /// How long an acknowledgement may wait for data to travel with.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
-/// Retransmission waits no longer than this, unless the line itself takes longer, however often
-/// it failed: the link is in motion again soon after a noise ends.
-pub const RETRANSMIT_MAX: Duration = Duration::from_secs(1);
+/// The longest wait for an acknowledgement before the peer is asked what has arrived, and between
+/// two such questions, unless the line itself takes longer: the link is in motion again soon after
+/// a noise ends. A question is short, so it need not become rare.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Enough bytes for one write to the line.
 const TRANSMIT_ENOUGH: usize = 16 * 1024;
-/// Events that wait to be read; more can only be many strangers' hellos within one read.
-const EVENTS_MAX: usize = 16;
 
 const _: () = assert!(frame::BODY_MAX >= Data::HEADER_LEN + SEGMENT_MAX);
 const _: () = assert!(frame::BODY_MAX >= Hello::LEN && frame::BODY_MAX >= Ack::LEN_MAX);
@@ -127,6 +146,10 @@ pub struct Endpoint {
     /// Whether our hellos ask for a connection without references.
     plain: bool,
     state: State,
+    /// When the last connection began.
+    connected_at: Option<Instant>,
+    /// The peer that was last told to be incompatible, and when.
+    incompatible_told: Option<(Nonce, Instant)>,
     /// A hello must go as soon as the line is free.
     hello_due: bool,
     decoder: frame::Decoder,
@@ -145,8 +168,8 @@ enum State {
 struct Greeting {
     /// The last compatible hello.
     peer: Option<Hello>,
-    /// The peer that was last told to be incompatible.
-    incompatible: Option<Nonce>,
+    /// Whether the last hello was incompatible.
+    incompatible: bool,
     /// When to say hello again.
     hello_at: Option<Instant>,
 }
@@ -161,6 +184,8 @@ impl Endpoint {
             nonce: Nonce { boot_id: config.boot_id, incarnation: 0 },
             plain: false,
             state: State::Greeting(Greeting::default()),
+            connected_at: None,
+            incompatible_told: None,
             hello_due: false,
             decoder: frame::Decoder::default(),
             line: Line { pace, counters: LinkCounters::default() },
@@ -177,8 +202,8 @@ impl Endpoint {
         while let Some(sealed) = self.decoder.next(&mut bytes) {
             match sealed.claimed_kind() {
                 packet::KIND_HELLO => self.handle_hello_frame(now, &sealed),
-                packet::KIND_DATA | packet::KIND_ACK | packet::KIND_PROBE => {
-                    self.handle_connection_frame(now, &sealed);
+                packet::KIND_DATA | packet::KIND_ACK | packet::KIND_PROBE | packet::KIND_REPORT => {
+                    self.handle_connection_frame(now, &sealed)
                 }
                 // Its prefix cannot be known, so neither whether it is whole.
                 _ => self.line.counters.frames_broken += 1,
@@ -199,12 +224,15 @@ impl Endpoint {
                 State::Established(connection) => match connection.timers.expire(now) {
                     None => return,
                     Some(Timer::Silence) => {
-                        self.disconnect(DownReason::Silence { seconds: SILENCE.as_secs() });
+                        let seconds = self.line.pace.silence().as_secs();
+                        self.disconnect(DownReason::Silence { seconds });
                     }
                     Some(Timer::Doubt) => {
-                        let stranger = connection.doubt.take();
-                        self.events.push_back(Event::Down { reason: DownReason::PeerRestarted });
-                        self.greet(stranger, false);
+                        if let Some(stranger) = connection.believe(now, &self.line.pace) {
+                            let reason = DownReason::PeerRestarted;
+                            self.events.push_back(Event::Down { reason });
+                            self.greet(Some(stranger), false);
+                        }
                     }
                     Some(timer) => connection.handle_timer(timer, &mut self.line),
                 },
@@ -235,22 +263,20 @@ impl Endpoint {
     }
 
     fn handle_hello(&mut self, now: Instant, hello: Hello) {
+        let may_connect = self.may_greet_at() <= now;
         match &mut self.state {
             State::Greeting(greeting) if agreed(&hello) => {
                 greeting.peer = Some(hello);
-                greeting.incompatible = None;
-                match hello.echo == Some(self.nonce) {
+                greeting.incompatible = false;
+                match hello.echo == Some(self.nonce) && may_connect {
                     true => self.establish(now, hello),
                     false => self.hello_due = true,
                 }
             }
             State::Greeting(greeting) => {
                 greeting.peer = None;
-                let told = greeting.incompatible.replace(hello.nonce) == Some(hello.nonce);
-                if !told && self.events.len() < EVENTS_MAX {
-                    self.events.push_back(Event::Incompatible { theirs: hello.versions });
-                    self.hello_due = true;
-                }
+                greeting.incompatible = true;
+                self.tell_incompatible(now, &hello);
             }
             State::Established(connection) => {
                 let (new, old) = (hello.nonce, connection.peer.nonce);
@@ -271,9 +297,22 @@ impl Endpoint {
         }
     }
 
+    /// Answers and tells, but not the same peer twice, and not often however many come.
+    fn tell_incompatible(&mut self, now: Instant, hello: &Hello) {
+        let told = self.incompatible_told.is_some_and(|(nonce, at)| {
+            nonce == hello.nonce || now < at + HELLO_INTERVAL_INCOMPATIBLE
+        });
+        if !told {
+            self.incompatible_told = Some((hello.nonce, now));
+            self.events.push_back(Event::Incompatible { theirs: hello.versions });
+            self.hello_due = true;
+        }
+    }
+
     fn handle_connection_frame(&mut self, now: Instant, sealed: &frame::Sealed) {
         if let State::Greeting(greeting) = &self.state {
-            let Some(peer) = greeting.peer else {
+            let known = greeting.peer.filter(|_| self.may_greet_at() <= now);
+            let Some(peer) = known else {
                 self.line.counters.frames_stray += 1;
                 return;
             };
@@ -310,10 +349,25 @@ impl Endpoint {
     }
 
     fn establish(&mut self, now: Instant, peer: Hello) {
-        self.state = State::Established(Box::new(Connection::new(now, self.nonce, peer)));
+        let connection = Connection::new(now, self.nonce, peer, &self.line.pace);
+        self.state = State::Established(Box::new(connection));
+        self.connected_at = Some(now);
         self.hello_due = false;
         self.line.counters.connections += 1;
         self.events.push_back(Event::Up { plain: peer.plain });
+    }
+
+    /// When the next connection may begin.
+    fn may_greet_at(&self) -> Instant {
+        self.connected_at.map_or(Instant::ZERO, |at| at + RECONNECT_INTERVAL)
+    }
+
+    /// When a hello may leave.
+    fn hello_opens_at(&self) -> Instant {
+        match self.state {
+            State::Greeting(_) => self.may_greet_at().max(self.line.pace.opens_at()),
+            State::Established(_) => self.line.pace.opens_at(),
+        }
     }
 
     fn hello(&self) -> Hello {
@@ -346,7 +400,8 @@ impl Endpoint {
     ) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         while out.len() < TRANSMIT_ENOUGH && self.line.pace.is_open(now) {
-            if std::mem::take(&mut self.hello_due) {
+            if self.hello_due && self.hello_opens_at() <= now {
+                self.hello_due = false;
                 self.transmit_hello(now, &mut out);
                 continue;
             }
@@ -363,11 +418,11 @@ impl Endpoint {
         self.line.transmit(now, HELLO_PREFIX, &hello.encode(), out);
         if let State::Greeting(greeting) = &mut self.state {
             let interval = match greeting.incompatible {
-                Some(_) => HELLO_INTERVAL_INCOMPATIBLE,
-                None => HELLO_INTERVAL,
+                true => HELLO_INTERVAL_INCOMPATIBLE,
+                false => HELLO_INTERVAL,
             };
             // On a very slow line hellos must not follow each other without a pause.
-            let pause = self.line.pace.line_time(8 * Hello::LEN);
+            let pause = self.line.pace.line_time(HELLO_PAUSE_BYTES);
             greeting.hello_at = Some(now + interval.max(pause));
         }
     }
@@ -394,8 +449,9 @@ impl Endpoint {
                 (connection.timers.next(), connection.wants_to_send(source_waits, &self.line.pace))
             }
         };
-        let line = (self.hello_due || wants_to_send).then(|| self.line.pace.opens_at());
-        [timer, line].into_iter().flatten().min()
+        let hello = self.hello_due.then(|| self.hello_opens_at());
+        let line = wants_to_send.then(|| self.line.pace.opens_at());
+        [timer, hello, line].into_iter().flatten().min()
     }
 
     /// Whether there is a connection.

@@ -4,9 +4,9 @@
 //! and never knows what a segment holds.
 
 use super::{
-    ACK_DELAY, KEEP_ALIVE, RETRANSMIT_MAX, SEGMENT_MAX, SEGMENT_TIME, SILENCE, WINDOW,
+    ACK_DELAY, PATIENCE_MAX, SEGMENT_LEAST, SEGMENT_LEAST_TIME, SEGMENT_MAX, SEGMENT_TIME, WINDOW,
     line::{Line, Pace},
-    packet::{self, Ack, Data, Hello, Nonce},
+    packet::{self, Ack, Data, Hello, Nonce, Purpose, SEGMENT_MIN},
     round_trip::RoundTrip,
     timer::{Timer, Timers},
     window::{Arrival, Incoming, Outgoing},
@@ -18,36 +18,44 @@ use crate::{
 
 /// At the latest every second segment is acknowledged.
 const ACK_EVERY: u32 = 2;
-/// On slow lines a shorter segment would be mostly header.
-const SEGMENT_LEAST: usize = 256;
 /// Segments in flight beyond what line and round trip explain. If the line is a little slower
 /// than it claims to be, this is what can pile up in a driver's buffer.
 const FLIGHT_SLACK: usize = 6;
-/// How often patience doubles. A cable has no congestion to give way to; this only covers a peer
-/// that is slower to answer than it was.
-const BACKOFF_MAX: u32 = 2;
+/// How often patience doubles at most, see [`PATIENCE_MAX`].
+const BACKOFF_MAX: u32 = 4;
+/// How often the peer is asked for a sign of life before a stranger's hello is believed: one
+/// lost answer must not end a living connection.
+const DOUBT_PROBES: u32 = 4;
 
-const _: () = assert!(SEGMENT_LEAST <= SEGMENT_MAX);
+const _: () = assert!(SEGMENT_MIN as usize <= SEGMENT_LEAST && SEGMENT_LEAST <= SEGMENT_MAX);
 
 /// What both ends agreed on, and everything that ends with it.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: Hello,
     pub(super) timers: Timers,
-    /// A hello that may be the peer's new self or a stranger's.
-    pub(super) doubt: Option<Hello>,
+    doubt: Option<Doubt>,
     /// The prefixes of the two directions' frames.
     sending: Vec<u8>,
     receiving: Vec<u8>,
     outgoing: Outgoing,
     incoming: Incoming,
     round_trip: RoundTrip,
-    /// How often in a row the retransmission timer ran out.
+    /// How often the probe timer ran out since a round trip was measured.
     backoff: u32,
     acknowledge: Acknowledge,
     /// Segments received since the last acknowledgement went.
     unacknowledged: u32,
     probe_due: bool,
+    /// The stamp of a probe that is to be answered.
+    report_due: Option<u16>,
+}
+
+/// A hello that may be the peer's new self or a stranger's.
+#[derive(Debug)]
+struct Doubt {
+    hello: Hello,
+    probes_left: u32,
 }
 
 /// How urgent it is to acknowledge; the delay itself is [`Timer::Ack`].
@@ -57,15 +65,15 @@ enum Acknowledge {
     Later,
     /// As soon as there is no data to travel with.
     Now,
-    /// Before any data: it tells of a gap, answers a probe, or shows life.
+    /// Before any data: it tells of a gap, or shows life.
     First,
 }
 
 impl Connection {
     /// A connection whose first frame is an Ack: the peer then knows that its hello was heard.
-    pub(super) fn new(now: Instant, ours: Nonce, peer: Hello) -> Self {
+    pub(super) fn new(now: Instant, ours: Nonce, peer: Hello, pace: &Pace) -> Self {
         let mut timers = Timers::default();
-        timers.set(Timer::Silence, now + SILENCE);
+        timers.set(Timer::Silence, now + pace.silence());
         Self {
             timers,
             doubt: None,
@@ -79,6 +87,7 @@ impl Connection {
             acknowledge: Acknowledge::First,
             unacknowledged: 0,
             probe_due: false,
+            report_due: None,
         }
     }
 
@@ -96,12 +105,25 @@ impl Connection {
         self.acknowledge = Acknowledge::First;
     }
 
-    /// A hello came that is not the peer's: asks the peer for a sign of life, and believes the
-    /// hello if there is none in time.
+    /// A hello came that is not the peer's: asks the peer for signs of life, see
+    /// [`Self::believe`].
     pub(super) fn doubt(&mut self, now: Instant, hello: Hello, pace: &Pace) {
-        self.doubt = Some(hello);
+        let probes_left = self.doubt.as_ref().map_or(DOUBT_PROBES, |doubt| doubt.probes_left);
+        self.doubt = Some(Doubt { hello, probes_left });
         self.probe_due = true;
-        self.timers.start(Timer::Doubt, now + self.patience(pace));
+        self.timers.start(Timer::Doubt, now + self.doubt_interval(pace));
+    }
+
+    /// The peer did not answer: the hello to believe instead, once it was asked often enough.
+    pub(super) fn believe(&mut self, now: Instant, pace: &Pace) -> Option<Hello> {
+        let doubt = self.doubt.as_mut()?;
+        doubt.probes_left -= 1;
+        if doubt.probes_left == 0 {
+            return self.doubt.take().map(|doubt| doubt.hello);
+        }
+        self.probe_due = true;
+        self.timers.start(Timer::Doubt, now + self.doubt_interval(pace));
+        None
     }
 
     //------------ Input -----------------------------------------------------
@@ -115,7 +137,7 @@ impl Connection {
     ) -> Option<()> {
         let body = sealed.open(&self.receiving)?;
         line.counters.frames_received += 1;
-        self.timers.set(Timer::Silence, now + SILENCE);
+        self.timers.set(Timer::Silence, now + line.pace.silence());
         self.timers.stop(Timer::Doubt);
         self.doubt = None;
         let understood = match sealed.claimed_kind() {
@@ -130,7 +152,7 @@ impl Connection {
 
     fn handle_data(&mut self, now: Instant, body: &[u8], line: &mut Line) -> Option<()> {
         let data = Data::parse(body)?;
-        self.take_acknowledgement(now, data.ack, &[], &line.pace)?;
+        self.take_acknowledgement(now, data.ack, None, &line.pace)?;
         let arrival = self.incoming.accept(data.seq, data.payload);
         match arrival {
             Arrival::InOrder | Arrival::Ahead => line.counters.segments_received += 1,
@@ -150,10 +172,18 @@ impl Connection {
 
     fn handle_ack(&mut self, now: Instant, body: &[u8], line: &mut Line) -> Option<()> {
         let ack = Ack::parse(body)?;
-        self.take_acknowledgement(now, ack.ack, &ack.bitmap, &line.pace)?;
-        if ack.probe {
-            self.acknowledge = Acknowledge::First;
+        match ack.purpose {
+            Purpose::Ack => {}
+            Purpose::Probe(stamp) => self.report_due = Some(stamp),
+            Purpose::Report(stamp) => {
+                let sample = self.outgoing.report(now, stamp)?;
+                self.measured(sample);
+                // What was lost will be sent again, and waited for anew.
+                self.timers.stop(Timer::Probe);
+            }
         }
+        self.take_acknowledgement(now, ack.ack, Some(&ack.bitmap), &line.pace)?;
+        self.expect_answer(now, &line.pace);
         Some(())
     }
 
@@ -161,25 +191,30 @@ impl Connection {
         &mut self,
         now: Instant,
         ack: u16,
-        bitmap: &[u8],
+        bitmap: Option<&[u8]>,
         pace: &Pace,
     ) -> Option<()> {
-        let least = self.round_trip.least().unwrap_or_default();
-        let progress = self.outgoing.acknowledge(now, ack, bitmap, least)?;
-        if let Some(sample) = progress.round_trip {
-            self.round_trip.sample(sample);
-        }
+        let progress = self.outgoing.acknowledge(now, ack, bitmap)?;
+        self.measured(progress.round_trip);
         if progress.any {
-            self.backoff = 0;
-            match self.outgoing.oldest_left_at() {
-                Some(left_at) => {
-                    let deadline = left_at.max(now) + self.patience(pace);
-                    self.timers.set(Timer::Retransmit, deadline);
-                }
-                None => self.timers.stop(Timer::Retransmit),
-            }
+            self.timers.stop(Timer::Probe);
+            self.expect_answer(now, pace);
         }
         Some(())
+    }
+
+    fn measured(&mut self, sample: Option<Duration>) {
+        if let Some(sample) = sample {
+            self.round_trip.sample(sample);
+            self.backoff = 0;
+        }
+    }
+
+    /// Starts the probe timer, if it does not run and something is in flight.
+    fn expect_answer(&mut self, now: Instant, pace: &Pace) {
+        if let Some(left_at) = self.outgoing.oldest_left_at() {
+            self.timers.start(Timer::Probe, left_at.max(now) + self.patience(pace));
+        }
     }
 
     /// Handles the timers that do not end the connection.
@@ -187,11 +222,12 @@ impl Connection {
         match timer {
             Timer::Ack => self.acknowledge = self.acknowledge.max(Acknowledge::Now),
             Timer::KeepAlive => self.acknowledge = Acknowledge::First,
-            Timer::Retransmit if self.outgoing.time_out() => {
+            Timer::Probe if self.outgoing.time_out() => {
+                self.probe_due = true;
                 self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
                 line.counters.timeouts += 1;
             }
-            Timer::Retransmit | Timer::Silence | Timer::Doubt => {}
+            Timer::Probe | Timer::Silence | Timer::Doubt => {}
         }
     }
 
@@ -206,8 +242,19 @@ impl Connection {
         line: &mut Line,
         out: &mut Vec<u8>,
     ) -> bool {
-        if self.acknowledge == Acknowledge::First || self.probe_due {
-            self.transmit_ack(now, line, out);
+        if let Some(stamp) = self.report_due.take() {
+            self.transmit_ack(now, Purpose::Report(stamp), line, out);
+            return true;
+        }
+        if std::mem::take(&mut self.probe_due) {
+            let left_at = self.transmit_ack(now, Purpose::Probe(self.outgoing.stamp()), line, out);
+            self.outgoing.probed(left_at);
+            self.timers.stop(Timer::Probe);
+            self.expect_answer(left_at, &line.pace);
+            return true;
+        }
+        if self.acknowledge == Acknowledge::First {
+            self.transmit_ack(now, Purpose::Ack, line, out);
             return true;
         }
         if let Some(number) = self.outgoing.waiting() {
@@ -224,21 +271,25 @@ impl Connection {
             return true;
         }
         if self.acknowledge == Acknowledge::Now {
-            self.transmit_ack(now, line, out);
+            self.transmit_ack(now, Purpose::Ack, line, out);
             return true;
         }
         false
     }
 
-    fn transmit_ack(&mut self, now: Instant, line: &mut Line, out: &mut Vec<u8>) {
-        let ack = Ack {
-            probe: std::mem::take(&mut self.probe_due),
-            ack: self.incoming.ack(),
-            bitmap: self.incoming.bitmap(),
-        };
-        line.transmit(now, &self.sending, &ack.encode(), out);
-        self.timers.set(Timer::KeepAlive, now + KEEP_ALIVE);
+    fn transmit_ack(
+        &mut self,
+        now: Instant,
+        purpose: Purpose,
+        line: &mut Line,
+        out: &mut Vec<u8>,
+    ) -> Instant {
+        let (ack, bitmap) = (self.incoming.ack(), self.incoming.bitmap());
+        let ack = Ack { purpose, ack, bitmap };
+        let left_at = line.transmit(now, &self.sending, &ack.encode(), out);
+        self.timers.set(Timer::KeepAlive, now + line.pace.keep_alive());
         self.acknowledged();
+        left_at
     }
 
     fn transmit_segment(&mut self, now: Instant, number: u64, line: &mut Line, out: &mut Vec<u8>) {
@@ -252,7 +303,7 @@ impl Connection {
             true => line.counters.segments_repeated += 1,
             false => line.counters.segments_sent += 1,
         }
-        self.timers.start(Timer::Retransmit, left_at + self.patience(&line.pace));
+        self.timers.start(Timer::Probe, left_at + self.patience(&line.pace));
         // Data cannot tell of a gap, so it acknowledges fully only without one.
         if !self.incoming.has_gap() {
             self.acknowledged();
@@ -269,6 +320,7 @@ impl Connection {
     pub(super) fn wants_to_send(&self, source_waits: bool, pace: &Pace) -> bool {
         self.acknowledge != Acknowledge::Later
             || self.probe_due
+            || self.report_due.is_some()
             || self.outgoing.waiting().is_some()
             || (source_waits && self.has_room(pace))
     }
@@ -278,24 +330,35 @@ impl Connection {
             && self.outgoing.flight_bytes() < self.flight_max(pace)
     }
 
-    /// How many bytes may be in flight.
+    /// How many bytes may be in flight: what line and round trip explain, and the slack.
     fn flight_max(&self, pace: &Pace) -> usize {
-        let round_trip = self.round_trip.least().unwrap_or(RETRANSMIT_MAX);
+        let round_trip = self.round_trip.least().unwrap_or_default().min(PATIENCE_MAX);
         let slack = FLIGHT_SLACK * self.segment_length(pace);
         pace.line_bytes(round_trip).map_or(usize::MAX, |bytes| bytes.saturating_add(slack))
     }
 
     /// How long new segments are at most.
     fn segment_length(&self, pace: &Pace) -> usize {
-        let by_time = pace.line_bytes(SEGMENT_TIME).unwrap_or(SEGMENT_MAX);
-        by_time.clamp(SEGMENT_LEAST, SEGMENT_MAX).min(usize::from(self.peer.segment_max))
+        let within = |time| pace.line_bytes(time).unwrap_or(SEGMENT_MAX);
+        let least = within(SEGMENT_LEAST_TIME).clamp(usize::from(SEGMENT_MIN), SEGMENT_LEAST);
+        let length = within(SEGMENT_TIME).clamp(least, SEGMENT_MAX);
+        length.min(usize::from(self.peer.segment_max))
     }
 
-    /// How long to wait for an acknowledgement once a segment has left the line: the measured
+    /// How long to wait for an acknowledgement once a segment or a probe has left the line: the
     /// round trip, the peer's delay, and the frames that may be on the line ahead of the answer.
     fn patience(&self, pace: &Pace) -> Duration {
-        let ahead = pace.line_time(2 * self.segment_length(pace));
-        let patience = self.round_trip.patience() + ACK_DELAY + ahead;
-        (patience * (1 << self.backoff)).min(RETRANSMIT_MAX.max(patience))
+        let patience = self.round_trip.patience() + ACK_DELAY + self.ahead(pace);
+        (patience * (1 << self.backoff)).min(PATIENCE_MAX.max(patience))
+    }
+
+    /// How long to wait for one of several signs of life, see [`DOUBT_PROBES`].
+    fn doubt_interval(&self, pace: &Pace) -> Duration {
+        let patience = self.round_trip.patience().min(PATIENCE_MAX / DOUBT_PROBES);
+        patience + ACK_DELAY + self.ahead(pace)
+    }
+
+    fn ahead(&self, pace: &Pace) -> Duration {
+        pace.line_time(2 * self.segment_length(pace))
     }
 }

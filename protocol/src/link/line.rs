@@ -1,5 +1,6 @@
 //! The way to the line: frames are made, counted, and handed out at the line's own speed.
 
+use super::{KEEP_ALIVE, SILENCE, SILENCE_BYTES};
 use crate::{
     frame,
     time::{Duration, Instant},
@@ -38,7 +39,7 @@ pub struct LinkCounters {
     pub segments_duplicate: u64,
     /// Segments dropped because the layer above is behind.
     pub segments_beyond_window: u64,
-    /// Retransmission timers that ran out.
+    /// How often nothing was acknowledged in time, so that the peer was asked.
     pub timeouts: u64,
     /// Connections that came up.
     pub connections: u64,
@@ -122,12 +123,27 @@ impl Pace {
         Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / u64::from(rate))
     }
 
+    /// After so long without a good frame the peer counts as gone.
+    pub(super) fn silence(&self) -> Duration {
+        SILENCE.max(self.line_time(SILENCE_BYTES))
+    }
+
+    /// How often to send an Ack at least.
+    pub(super) fn keep_alive(&self) -> Duration {
+        KEEP_ALIVE.max(self.silence() / SILENT_KEEP_ALIVES)
+    }
+
     /// How many bytes the line carries in `time`.
     pub(super) fn line_bytes(&self, time: Duration) -> Option<usize> {
         let rate = u128::from(self.rate?);
         Some(usize::try_from(rate * time.as_micros() / 1_000_000).unwrap_or(usize::MAX))
     }
 }
+
+/// How many keep-alives fit into the silence after which the peer counts as gone.
+const SILENT_KEEP_ALIVES: u32 = 5;
+
+const _: () = assert!(SILENCE.as_millis() >= KEEP_ALIVE.as_millis() * SILENT_KEEP_ALIVES as u128);
 
 #[cfg(test)]
 mod tests {
@@ -150,6 +166,19 @@ mod tests {
         }
         let line_time = now.saturating_since(Instant::ZERO) + LEAD;
         assert_eq!(Duration::from_millis(sent), line_time);
+    }
+
+    #[test]
+    fn a_slow_line_has_time_for_silence_and_no_other_line_waits_longer() {
+        let silence = |rate| Pace::new(rate, Instant::ZERO).silence();
+        let keep_alive = |rate| Pace::new(rate, Instant::ZERO).keep_alive();
+        for rate in [None, Some(u32::MAX), Some(11_520), Some(120), Some(52)] {
+            assert_eq!((silence(rate), keep_alive(rate)), (SILENCE, KEEP_ALIVE), "{rate:?}");
+        }
+        for rate in [Some(0), Some(1)] {
+            assert_eq!(silence(rate), Duration::from_secs(SILENCE_BYTES as u64), "{rate:?}");
+            assert_eq!(keep_alive(rate) * SILENT_KEEP_ALIVES, silence(rate), "{rate:?}");
+        }
     }
 
     #[test]

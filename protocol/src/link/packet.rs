@@ -66,12 +66,19 @@ pub(super) const KIND_HELLO: u8 = 1;
 pub(super) const KIND_DATA: u8 = 2;
 /// First byte of a body.
 pub(super) const KIND_ACK: u8 = 3;
-/// First byte of a body: an Ack that wants one back at once.
+/// First byte of a body: an Ack that wants a Report back at once.
 pub(super) const KIND_PROBE: u8 = 4;
+/// First byte of a body: an Ack that says which Probe it answers.
+pub(super) const KIND_REPORT: u8 = 5;
 
 /// The kinds of frame, for the specification's table.
-pub const KINDS: [(&str, u8); 4] =
-    [("Hello", KIND_HELLO), ("Data", KIND_DATA), ("Ack", KIND_ACK), ("Probe", KIND_PROBE)];
+pub const KINDS: [(&str, u8); 5] = [
+    ("Hello", KIND_HELLO),
+    ("Data", KIND_DATA),
+    ("Ack", KIND_ACK),
+    ("Probe", KIND_PROBE),
+    ("Report", KIND_REPORT),
+];
 
 /// Hello flag: the sender could not undo a patch; send it nothing that needs a reference.
 const FLAG_PLAIN: u8 = 1;
@@ -168,8 +175,7 @@ impl<'a> Data<'a> {
 /// What has arrived. // on the wire
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ack {
-    /// Whether the sender wants an Ack back at once.
-    pub(super) probe: bool,
+    pub(super) purpose: Purpose,
     /// The next segment that is missing.
     pub(super) ack: u16,
     /// Bit `i` of byte `i / 8`, least significant first: segment `ack + 1 + i` is here. Trailing
@@ -177,11 +183,29 @@ pub(super) struct Ack {
     pub(super) bitmap: Vec<u8>,
 }
 
+/// What an Ack is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To tell what has arrived, or that its sender lives.
+    Ack,
+    /// To ask for a report under this stamp.
+    Probe(u16),
+    /// To answer the probe with this stamp.
+    Report(u16),
+}
+
 impl Ack {
-    pub(super) const LEN_MAX: usize = 3 + WINDOW / 8;
+    pub(super) const LEN_MAX: usize = 1 + 2 + 2 + WINDOW / 8;
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![if self.probe { KIND_PROBE } else { KIND_ACK }];
+        let mut out = Vec::with_capacity(Self::LEN_MAX);
+        let (kind, stamp) = match self.purpose {
+            Purpose::Ack => (KIND_ACK, None),
+            Purpose::Probe(stamp) => (KIND_PROBE, Some(stamp)),
+            Purpose::Report(stamp) => (KIND_REPORT, Some(stamp)),
+        };
+        out.push(kind);
+        out.extend(stamp.into_iter().flat_map(u16::to_le_bytes));
         out.extend_from_slice(&self.ack.to_le_bytes());
         out.extend_from_slice(&self.bitmap);
         out
@@ -190,9 +214,15 @@ impl Ack {
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let mut input = body;
         let [kind] = take(&mut input)?;
+        let purpose = match kind {
+            KIND_ACK => Purpose::Ack,
+            KIND_PROBE => Purpose::Probe(u16::from_le_bytes(take(&mut input)?)),
+            KIND_REPORT => Purpose::Report(u16::from_le_bytes(take(&mut input)?)),
+            _ => return None,
+        };
         let ack = u16::from_le_bytes(take(&mut input)?);
-        let sane = matches!(kind, KIND_ACK | KIND_PROBE) && body.len() <= Self::LEN_MAX;
-        sane.then(|| Self { probe: kind == KIND_PROBE, ack, bitmap: input.to_vec() })
+        let sane = input.len() <= WINDOW / 8;
+        sane.then(|| Self { purpose, ack, bitmap: input.to_vec() })
     }
 }
 
@@ -227,8 +257,9 @@ mod tests {
         }
         let data = Data { seq: 0xfffe, ack: 3, payload: b"segment" };
         assert_eq!(Data::parse(&data.encode()), Some(data));
-        for probe in [false, true] {
-            let ack = Ack { probe, ack: 0x1234, bitmap: vec![0, 0x80] };
+        for purpose in [Purpose::Ack, Purpose::Probe(0xabcd), Purpose::Report(7)] {
+            let ack = Ack { purpose, ack: 0x1234, bitmap: vec![0, 0x80] };
+            assert!(ack.encode().len() <= Ack::LEN_MAX);
             assert_eq!(Ack::parse(&ack.encode()), Some(ack));
         }
     }
@@ -250,9 +281,11 @@ mod tests {
         for cut in 0..body.len() {
             assert_eq!(Data::parse(&body[..cut]), None, "data cut at {cut}");
         }
-        let body = Ack { probe: false, ack: 1, bitmap: vec![] }.encode();
-        for cut in 0..body.len() {
-            assert_eq!(Ack::parse(&body[..cut]), None, "ack cut at {cut}");
+        for purpose in [Purpose::Ack, Purpose::Probe(1), Purpose::Report(1)] {
+            let body = Ack { purpose, ack: 1, bitmap: vec![] }.encode();
+            for cut in 0..body.len() {
+                assert_eq!(Ack::parse(&body[..cut]), None, "{purpose:?} cut at {cut}");
+            }
         }
     }
 
@@ -261,7 +294,10 @@ mod tests {
         let payload = vec![0; SEGMENT_MAX + 1];
         assert_eq!(Data::parse(&Data { seq: 0, ack: 0, payload: &payload }.encode()), None);
         let bitmap = vec![0xff; WINDOW / 8 + 1];
-        assert_eq!(Ack::parse(&Ack { probe: false, ack: 0, bitmap }.encode()), None);
+        for purpose in [Purpose::Ack, Purpose::Probe(1), Purpose::Report(1)] {
+            let ack = Ack { purpose, ack: 0, bitmap: bitmap.clone() };
+            assert_eq!(Ack::parse(&ack.encode()), None);
+        }
         assert_eq!(Hello::parse(&Hello { window: 0, ..hello() }.encode()), None);
         assert_eq!(Hello::parse(&Hello { segment_max: 63, ..hello() }.encode()), None);
     }

@@ -1,5 +1,6 @@
 //! The measured round trip, and how long patience with an answer lasts.
 
+use super::PATIENCE_MAX;
 use crate::time::Duration;
 
 /// The round trip, from the moment a segment has left the line until its acknowledgement (RFC
@@ -27,22 +28,20 @@ impl RoundTrip {
         self.smoothed
     }
 
-    /// The shortest round trip seen: nothing acknowledged sooner can be an answer.
+    /// The shortest round trip seen: what cable and drivers take when nothing is in the way.
     pub(super) fn least(&self) -> Option<Duration> {
         self.least
     }
 
-    /// How long an acknowledgement may reasonably take.
+    /// How long an acknowledgement may reasonably take: [`PATIENCE_MAX`] before the first
+    /// measurement, as RFC 6298 2.1 says, and whatever was measured, never longer.
     pub(super) fn patience(&self) -> Duration {
-        match self.smoothed {
-            Some(smoothed) => smoothed + (self.variation * 4).max(GRANULARITY),
-            None => INITIAL,
-        }
+        self.smoothed.map_or(PATIENCE_MAX, |smoothed| {
+            PATIENCE_MAX.min(smoothed + (self.variation * 4).max(GRANULARITY))
+        })
     }
 }
 
-/// Before the first measurement; RFC 6298 2.1 says 1 s.
-const INITIAL: Duration = Duration::from_secs(1);
 /// Timers of the systems at both ends are about this exact.
 const GRANULARITY: Duration = Duration::from_millis(10);
 
@@ -55,7 +54,7 @@ mod tests {
     #[test]
     fn patience_follows_the_measured_round_trip() {
         let mut round_trip = RoundTrip::default();
-        assert_eq!(round_trip.patience(), INITIAL);
+        assert_eq!(round_trip.patience(), PATIENCE_MAX);
         for _ in 0..100 {
             round_trip.sample(40 * MS);
         }
@@ -63,5 +62,8 @@ mod tests {
         round_trip.sample(400 * MS);
         assert!(round_trip.patience() > 200 * MS);
         assert_eq!(round_trip.least(), Some(40 * MS));
+        // However long one took, the line is asked again within the second.
+        round_trip.sample(Duration::from_micros(u64::MAX));
+        assert_eq!(round_trip.patience(), PATIENCE_MAX);
     }
 }

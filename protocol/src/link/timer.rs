@@ -7,8 +7,8 @@ use crate::time::Instant;
 pub(super) enum Timer {
     /// Acknowledge what came, if no data went the other way meanwhile.
     Ack,
-    /// Give up waiting for an acknowledgement and send the oldest segment again.
-    Retransmit,
+    /// Ask the peer what has arrived, as it acknowledges nothing.
+    Probe,
     /// Show the peer that we live.
     KeepAlive,
     /// Declare the peer gone.
@@ -18,8 +18,7 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 5] =
-        [Self::Ack, Self::Retransmit, Self::KeepAlive, Self::Silence, Self::Doubt];
+    const ALL: [Self; 5] = [Self::Ack, Self::Probe, Self::KeepAlive, Self::Silence, Self::Doubt];
 }
 
 /// At most one deadline per timer.

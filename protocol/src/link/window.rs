@@ -19,27 +19,40 @@ pub(super) fn expand(near: u64, low: u16) -> Option<u64> {
 //------------ Outgoing ------------------------------------------------------
 
 /// Segments that were sent and not yet acknowledged.
+///
+/// Transmissions, of segments and of probes, are counted in the order in which the cable carries
+/// them. A segment is sent again only when something sent after it has arrived and itself has
+/// not, so an acknowledgement is always of its last transmission, and no answer is ambiguous.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     /// The number of the first entry in `segments`: all before it are acknowledged.
     first: u64,
     segments: VecDeque<Segment>,
-    /// Counts transmissions, also repeated ones.
+    /// Transmissions so far; the number of the last one.
     transmissions: u64,
     /// The latest transmission known to have arrived.
     arrived: u64,
+    /// Transmissions up to this one were overtaken by a timeout: their answers tell no round trip.
+    timed_out: u64,
+    probe: Probe,
     flight_bytes: usize,
+}
+
+/// The last probe.
+#[derive(Debug, Default)]
+struct Probe {
+    transmission: u64,
+    left_at: Instant,
 }
 
 #[derive(Debug)]
 struct Segment {
     payload: Vec<u8>,
     state: SegmentState,
-    /// Which transmission was its last.
+    /// Which transmission was its last; zero before the first.
     transmission: u64,
     /// When its last transmission had left the line.
     left_at: Instant,
-    repeated: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +92,6 @@ impl Outgoing {
             state: SegmentState::Waiting,
             transmission: 0,
             left_at: Instant::ZERO,
-            repeated: false,
         });
         self.first + self.segments.len() as u64 - 1
     }
@@ -100,12 +112,22 @@ impl Outgoing {
         let segment = &mut self.segments[(number - self.first) as usize];
         assert_eq!(segment.state, SegmentState::Waiting, "only a waiting segment is sent");
         let again = segment.transmission != 0;
-        segment.repeated |= again;
         segment.state = SegmentState::InFlight;
         segment.transmission = self.transmissions;
         segment.left_at = left_at;
         self.flight_bytes += segment.payload.len();
         again
+    }
+
+    /// The stamp of the next transmission, if that is a probe.
+    pub(super) fn stamp(&self) -> u16 {
+        (self.transmissions + 1) as u16
+    }
+
+    /// Notes that a probe was sent.
+    pub(super) fn probed(&mut self, left_at: Instant) {
+        self.transmissions += 1;
+        self.probe = Probe { transmission: self.transmissions, left_at };
     }
 
     /// When the oldest segment in flight had left the line.
@@ -114,71 +136,63 @@ impl Outgoing {
         Some(oldest.left_at)
     }
 
-    /// Learns from an acknowledgement: all before `ack`, and those in `bitmap`, have arrived.
-    /// `None` if it speaks of segments that were never sent.
+    /// The peer stays mute. Returns whether anything is in flight.
+    pub(super) fn time_out(&mut self) -> bool {
+        self.timed_out = self.transmissions;
+        self.oldest_left_at().is_some()
+    }
+
+    /// Learns from an acknowledgement: all before `ack`, and those in `bitmap`, have arrived. If
+    /// there is a bitmap, they are all that have. `None` if it speaks of segments that were never
+    /// sent.
     pub(super) fn acknowledge(
         &mut self,
         now: Instant,
         ack: u16,
-        bitmap: &[u8],
-        least_round_trip: Duration,
+        bitmap: Option<&[u8]>,
     ) -> Option<Progress> {
         let ack = expand(self.first, ack)?;
         let end = self.first + self.segments.len() as u64;
         if ack > end {
             return None;
         }
-        let mut progress = Progress::default();
-        let selected = bits(bitmap).map(|bit| ack + 1 + bit).filter(|number| *number < end);
-        for number in (self.first..ack).chain(selected) {
-            let Some(index) = number.checked_sub(self.first) else { continue };
-            self.arrive(index as usize, now, least_round_trip, &mut progress);
+        if ack < self.first {
+            // It was overtaken by a later one: bytes that somebody repeated.
+            return Some(Progress::default());
+        }
+        // The latest transmission that is newly known to have arrived, and when it left.
+        let mut newest = None;
+        let selected = bits(bitmap.unwrap_or_default()).map(|bit| ack + 1 + bit);
+        for number in (self.first..ack).chain(selected.filter(|number| *number < end)) {
+            newest = newest.max(self.arrive((number - self.first) as usize));
         }
         while self.first < ack {
             self.segments.pop_front();
             self.first += 1;
         }
-        if progress.any {
+        self.arrived = self.arrived.max(newest.map_or(0, |(transmission, _)| transmission));
+        if bitmap.is_some() {
             self.find_lost();
         }
-        Some(progress)
+        let measured = newest.filter(|(transmission, _)| *transmission > self.timed_out);
+        let round_trip = measured.map(|(_, left_at)| now.saturating_since(left_at));
+        Some(Progress { any: newest.is_some(), round_trip })
     }
 
-    /// The peer stays mute: sends the oldest segment again. Its acknowledgement then tells the
-    /// fate of all that was sent before it.
-    pub(super) fn time_out(&mut self) -> bool {
-        let oldest = self.segments.iter_mut().find(|s| s.state == SegmentState::InFlight);
-        let Some(segment) = oldest else { return false };
-        segment.state = SegmentState::Waiting;
-        self.flight_bytes -= segment.payload.len();
-        true
+    /// Learns from the stamp of a report that the probe has arrived; returns the round trip, if
+    /// one could be measured. `None` if that probe was never sent.
+    pub(super) fn report(&mut self, now: Instant, stamp: u16) -> Option<Option<Duration>> {
+        let transmission = expand(self.transmissions, stamp)?;
+        if transmission > self.transmissions {
+            return None;
+        }
+        self.arrived = self.arrived.max(transmission);
+        let measured = transmission == self.probe.transmission && transmission > self.timed_out;
+        Some(measured.then(|| now.saturating_since(self.probe.left_at)))
     }
 
-    fn arrive(&mut self, index: usize, now: Instant, least: Duration, progress: &mut Progress) {
-        let segment = &mut self.segments[index];
-        if segment.state == SegmentState::Arrived {
-            return;
-        }
-        if segment.state == SegmentState::InFlight {
-            self.flight_bytes -= segment.payload.len();
-        }
-        progress.any = true;
-        let elapsed = now.saturating_since(segment.left_at);
-        if !segment.repeated {
-            // Karn: only a segment sent once tells which transmission the answer is to.
-            progress.round_trip = Some(elapsed);
-        }
-        // An answer to a repeated segment that comes sooner than any round trip is to an
-        // earlier transmission of it.
-        if !segment.repeated || elapsed >= least {
-            self.arrived = self.arrived.max(segment.transmission);
-        }
-        segment.state = SegmentState::Arrived;
-        segment.payload = Vec::new();
-    }
-
-    /// A cable never reorders: what was sent before something that arrived, and is not known to
-    /// have arrived, is lost.
+    /// A cable never reorders: what was sent before something that arrived is lost, if it has not
+    /// arrived.
     fn find_lost(&mut self) {
         for segment in &mut self.segments {
             if segment.state == SegmentState::InFlight && segment.transmission < self.arrived {
@@ -186,6 +200,20 @@ impl Outgoing {
                 self.flight_bytes -= segment.payload.len();
             }
         }
+    }
+
+    /// The transmission with which it arrived, unless that was known.
+    fn arrive(&mut self, index: usize) -> Option<(u64, Instant)> {
+        let segment = &mut self.segments[index];
+        let before = std::mem::replace(&mut segment.state, SegmentState::Arrived);
+        if before == SegmentState::Arrived {
+            return None;
+        }
+        let payload = std::mem::take(&mut segment.payload);
+        if before == SegmentState::InFlight {
+            self.flight_bytes -= payload.len();
+        }
+        Some((segment.transmission, segment.left_at))
     }
 }
 
@@ -271,8 +299,6 @@ impl Incoming {
 mod tests {
     use super::*;
 
-    const NO_TIME: Duration = Duration::ZERO;
-
     fn at(ms: u64) -> Instant {
         Instant::from_micros(ms * 1000)
     }
@@ -292,50 +318,103 @@ mod tests {
         assert_eq!(expand(1 << 40, 0), Some(1 << 40));
     }
 
-    #[test]
-    fn what_was_sent_before_something_that_arrived_is_lost() {
+    /// An Ack with these bytes in its bitmap.
+    fn acked(outgoing: &mut Outgoing, now: Instant, ack: u16, bitmap: &[u8]) -> Progress {
+        outgoing.acknowledge(now, ack, Some(bitmap)).unwrap()
+    }
+
+    fn sent(segments: u8, now: Instant) -> Outgoing {
         let mut outgoing = Outgoing::default();
-        for byte in 0..4 {
+        for byte in 0..segments {
             outgoing.push(vec![byte]);
         }
-        send(&mut outgoing, at(1));
+        send(&mut outgoing, now);
+        outgoing
+    }
+
+    #[test]
+    fn what_was_sent_before_something_that_arrived_is_lost() {
+        let mut outgoing = sent(4, at(1));
         // Segments 0 and 2 are missing, 1 has arrived: only 0 is known to be lost.
-        let progress = outgoing.acknowledge(at(5), 0, &[0b1], NO_TIME).unwrap();
+        let progress = acked(&mut outgoing, at(5), 0, &[0b1]);
         assert!(progress.any);
         assert_eq!(progress.round_trip, Some(Duration::from_millis(4)));
         assert_eq!(outgoing.waiting(), Some(0));
         assert_eq!(outgoing.flight_bytes(), 2);
         outgoing.sent(0, at(6));
         // The repeated 0 arrived, sent after 2 and 3: both are lost.
-        outgoing.acknowledge(at(9), 2, &[], NO_TIME).unwrap();
+        acked(&mut outgoing, at(9), 2, &[]);
         assert_eq!((outgoing.waiting(), outgoing.flight_bytes()), (Some(2), 0));
         send(&mut outgoing, at(10));
-        assert_eq!(outgoing.acknowledge(at(14), 4, &[], NO_TIME).unwrap().round_trip, None);
+        // What was lost for certain tells a round trip like any other.
+        let progress = acked(&mut outgoing, at(14), 4, &[]);
+        assert_eq!(progress.round_trip, Some(Duration::from_millis(4)));
         assert_eq!((outgoing.len(), outgoing.flight_bytes()), (0, 0));
     }
 
     #[test]
-    fn an_answer_sooner_than_any_round_trip_is_to_the_earlier_transmission() {
-        let mut outgoing = Outgoing::default();
-        outgoing.push(vec![0]);
-        outgoing.push(vec![1]);
-        send(&mut outgoing, at(1));
-        assert!(outgoing.time_out());
-        outgoing.sent(0, at(100));
-        // 1 ms after the repetition, where a round trip takes 10: it says nothing about 1.
-        outgoing.acknowledge(at(101), 1, &[], Duration::from_millis(10)).unwrap();
+    fn data_s_bare_number_says_nothing_of_what_waits_behind_a_gap() {
+        let mut outgoing = sent(4, at(1));
+        acked(&mut outgoing, at(2), 0, &[0b1]);
+        outgoing.sent(0, at(3));
+        // 3 is at the peer, but the Ack that said so was lost.
+        let progress = outgoing.acknowledge(at(4), 2, None).unwrap();
+        assert!(progress.any);
         assert_eq!(outgoing.waiting(), None);
+        // The next one names it, and so the one that is missing.
+        acked(&mut outgoing, at(5), 2, &[0b1]);
+        assert_eq!((outgoing.waiting(), outgoing.flight_bytes()), (Some(2), 0));
+    }
+
+    #[test]
+    fn nothing_is_repeated_on_suspicion_and_a_report_tells_the_fate_of_all_before_the_probe() {
+        let mut outgoing = sent(3, at(1));
+        assert!(outgoing.time_out());
+        assert_eq!(outgoing.waiting(), None);
+        let stamp = outgoing.stamp();
+        outgoing.probed(at(100));
+        let late = outgoing.push(vec![3]);
+        outgoing.sent(late, at(101));
+        assert_eq!(outgoing.report(at(110), stamp), Some(Some(Duration::from_millis(10))));
+        acked(&mut outgoing, at(110), 0, &[0b1]);
+        assert_eq!(outgoing.waiting(), Some(0));
+        outgoing.sent(0, at(111));
+        // 2 was before the probe and 3 after it.
+        assert_eq!(outgoing.waiting(), Some(2));
+        outgoing.sent(2, at(112));
+        assert_eq!((outgoing.waiting(), outgoing.flight_bytes()), (None, 3));
+    }
+
+    #[test]
+    fn what_was_in_flight_when_a_timeout_fired_tells_no_round_trip() {
+        // Everything arrived before a cut of nine seconds, and its acknowledgements were lost.
+        let mut outgoing = sent(3, at(1));
+        assert!(outgoing.time_out());
+        let stamp = outgoing.stamp();
+        outgoing.probed(at(1000));
+        assert!(outgoing.time_out());
+        assert_eq!(acked(&mut outgoing, at(9000), 2, &[]).round_trip, None);
+        assert_eq!(outgoing.report(at(9000), stamp), Some(None));
+        assert_eq!(acked(&mut outgoing, at(9000), 3, &[]).round_trip, None);
+        // What was sent after it does.
+        let number = outgoing.push(vec![3]);
+        outgoing.sent(number, at(9001));
+        let progress = acked(&mut outgoing, at(9005), 4, &[]);
+        assert_eq!(progress.round_trip, Some(Duration::from_millis(4)));
+        assert!(!outgoing.time_out());
     }
 
     #[test]
     fn an_acknowledgement_of_what_was_never_sent_is_refused() {
-        let mut outgoing = Outgoing::default();
-        outgoing.push(vec![0]);
-        send(&mut outgoing, at(1));
-        assert_eq!(outgoing.acknowledge(at(2), 2, &[], NO_TIME), None);
-        assert_eq!(outgoing.acknowledge(at(2), 0xffff, &[], NO_TIME), None);
-        assert!(!outgoing.acknowledge(at(2), 0, &[0xff; 16], NO_TIME).unwrap().any);
-        assert!(outgoing.acknowledge(at(2), 1, &[0xff; 16], NO_TIME).unwrap().any);
+        let mut outgoing = sent(1, at(1));
+        assert_eq!(outgoing.acknowledge(at(2), 2, Some(&[])), None);
+        assert_eq!(outgoing.acknowledge(at(2), 0xffff, Some(&[])), None);
+        assert_eq!(outgoing.report(at(2), outgoing.stamp()), None);
+        assert_eq!(outgoing.report(at(2), 0x8000), None);
+        assert!(!acked(&mut outgoing, at(2), 0, &[0xff; 16]).any);
+        assert!(acked(&mut outgoing, at(2), 1, &[0xff; 16]).any);
+        // An old one changes nothing.
+        assert_eq!(acked(&mut outgoing, at(3), 0, &[0xff; 16]), Progress::default());
     }
 
     #[test]
@@ -374,7 +453,10 @@ mod tests {
             outgoing.sent(number, at(round));
             assert_eq!(incoming.accept(number as u16, b"x"), Arrival::InOrder);
             incoming.read();
-            assert!(outgoing.acknowledge(at(round), incoming.ack(), &[], NO_TIME).unwrap().any);
+            let stamp = outgoing.stamp();
+            outgoing.probed(at(round));
+            assert_eq!(outgoing.report(at(round), stamp), Some(Some(Duration::ZERO)));
+            assert!(acked(&mut outgoing, at(round), incoming.ack(), &[]).any);
         }
     }
 }

@@ -110,7 +110,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// The digest that [`CatalogueQuery::have`] names.
+    /// The digest that [`super::CatalogueQuery::have`] names.
     pub fn digest(&self) -> Result<Digest, CodecError> {
         Ok(Digest::of(&codec::encode(self)?))
     }

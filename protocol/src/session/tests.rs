@@ -100,6 +100,27 @@ fn a_patch_whose_reference_is_gone_heals_by_one_plain_connection() {
 }
 
 #[test]
+fn a_peer_whose_patches_all_fail_costs_one_connection_a_second() {
+    let mut pair = Pair::connected();
+    // One reference that nobody has, a check, a length, and no more.
+    let container = [&[2][..], &[0xee; 12], &[1]].concat();
+    for _ in 0..300 {
+        if pair.frontend.is_up() && pair.frontend.outgoing.is_empty() {
+            pair.frontend.outgoing.push(Lane::Signing, container.clone());
+        }
+        pair.drive(Duration::from_millis(100));
+    }
+    let counters = pair.signer.counters();
+    assert!((20..=31).contains(&counters.patches_failed), "{counters:?}");
+    assert!(counters.link.bytes_sent < 30 * 300, "{counters:?}");
+    // The next good message arrives all the same.
+    pair.drive(Duration::from_secs(2));
+    pair.frontend.send(pair.now, &issue(1)).unwrap();
+    pair.drive(Duration::from_secs(1));
+    assert_eq!(pair.heard, [issue(1)]);
+}
+
+#[test]
 fn bytes_that_are_no_message_are_dropped_and_the_session_goes_on() {
     let mut pair = Pair::connected();
     pair.frontend.outgoing.push(Lane::Control, patch::store(&[99, 1, 2]));

@@ -1,118 +1,16 @@
 //! Two sessions over a bad cable: what arrives, once, in order, and how soon after a fault.
 
-use std::collections::BTreeSet;
-
-use crate::support::{Faults, LINE_RATE, Pair, Random};
+use crate::{
+    support::{Faults, Pair, Random},
+    work::{PACED, SECOND, Work, answer, id, issue},
+};
 use protocol::{
     frame,
     link::HELLO_PREFIX,
-    message::{
-        Answer, AuthorityEntry, Catalogue, CatalogueQuery, IssueCertificate, Message, Request,
-        RequestId,
-    },
+    message::{Answer, AuthorityEntry, Catalogue, CatalogueQuery, Message, Request},
     session::{DownReason, FrontendSession, SendError, SessionConfig, Side},
     time::{Duration, Instant},
 };
-
-const SECOND: Duration = Duration::from_secs(1);
-const PACED: Option<u32> = Some(LINE_RATE);
-
-fn id(number: u64) -> RequestId {
-    let mut octets = [0; 16];
-    octets[8..].copy_from_slice(&number.to_be_bytes());
-    RequestId::from_bytes(octets)
-}
-
-/// About the size and the compressibility of a real CSR.
-fn issue(number: u64, length: usize) -> Request {
-    Request::Issue(IssueCertificate {
-        id: id(number),
-        authority: "issuing".parse().unwrap(),
-        profile: "server".parse().unwrap(),
-        days: Some(90),
-        subject: None,
-        subject_alt_names: None,
-        csr: Random(number).bytes(length).try_into().unwrap(),
-    })
-}
-
-fn answer(request: &Request) -> Option<Answer> {
-    let Request::Issue(issue) = request else { return None };
-    let mut certificate = issue.csr.to_vec();
-    certificate.extend(Random(7).bytes(500));
-    Some(Answer::Issued { id: issue.id, certificate: certificate.try_into().unwrap() })
-}
-
-/// The two programs in small: the frontend asks until it is answered, the signer answers.
-struct Work {
-    pair: Pair,
-    open: BTreeSet<u64>,
-    lengths: Vec<usize>,
-    answered: usize,
-    asked_in: usize,
-    served: usize,
-    heard: usize,
-    /// The signer's connection and the number of the last request in it.
-    last_served: (usize, Option<u64>),
-}
-
-impl Work {
-    fn new(pair: Pair, requests: u64, random: &mut Random) -> Self {
-        Self {
-            pair,
-            open: (0..requests).collect(),
-            lengths: (0..requests).map(|_| 1 + random.below(2000) as usize).collect(),
-            answered: 0,
-            asked_in: 0,
-            served: 0,
-            heard: 0,
-            last_served: (0, None),
-        }
-    }
-
-    /// What the programs do after the sessions moved.
-    fn turn(&mut self) {
-        let pair = &mut self.pair;
-        if pair.frontend.ups != self.asked_in && pair.frontend.session.is_up() {
-            self.asked_in = pair.frontend.ups;
-            for number in &self.open {
-                let request = issue(*number, self.lengths[*number as usize]);
-                pair.frontend.session.send(pair.now, &request).unwrap();
-            }
-        }
-        while let Some(request) = pair.signer.heard.get(self.served) {
-            let Request::Issue(issue) = request else { panic!("{request:?} was never sent") };
-            let number = u64::from_be_bytes(issue.id.as_bytes()[8..].try_into().unwrap());
-            assert_eq!(*issue.csr, Random(number).bytes(self.lengths[number as usize]));
-            // Within a connection each request once, and in the order of sending.
-            let connection = pair.signer.heard_in[self.served];
-            let (last_connection, last_number) = self.last_served;
-            assert!(connection != last_connection || Some(number) > last_number);
-            self.last_served = (connection, Some(number));
-            // An answer to a connection that ended meanwhile is lost; the frontend asks again.
-            pair.signer.session.send(pair.now, &answer(request).unwrap()).ok();
-            self.served += 1;
-        }
-        while let Some(heard) = pair.frontend.heard.get(self.heard) {
-            let Answer::Issued { id, .. } = heard else { panic!("{heard:?} was never sent") };
-            let number = u64::from_be_bytes(id.as_bytes()[8..].try_into().unwrap());
-            let request = issue(number, self.lengths[number as usize]);
-            assert_eq!(Some(heard), answer(&request).as_ref());
-            self.answered += usize::from(self.open.remove(&number));
-            self.heard += 1;
-        }
-    }
-
-    /// Lets `time` pass, or less if everything is answered.
-    fn drive(&mut self, time: Duration) -> bool {
-        let end = self.pair.now + time;
-        while self.pair.now < end && !self.open.is_empty() {
-            self.pair.step(end);
-            self.turn();
-        }
-        self.open.is_empty()
-    }
-}
 
 //------------ Coming up -----------------------------------------------------
 
@@ -339,6 +237,25 @@ fn a_cut_of_any_length_ends_with_every_request_answered() {
         let silent = cut_ms > 10_000;
         let silence = DownReason::Silence { seconds: 10 };
         assert_eq!(work.pair.frontend.downs, if silent { vec![silence] } else { vec![] });
+    }
+}
+
+#[test]
+fn acknowledgements_lost_in_a_cut_leave_nothing_slow_behind() {
+    // Requests arrive and their acknowledgements do not, for almost as long as a connection
+    // bears; then the line is bad for a while. None of that is a round trip.
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let mut work = Work::new(Pair::connected(PACED, seed), 16, &mut random);
+        work.turn();
+        work.drive(Duration::from_millis(random.below(400)));
+        work.pair.down.cut();
+        work.drive(Duration::from_millis(5_000 + random.below(4_900)));
+        work.pair.join();
+        work.pair.set_faults(Faults { bit_error: 1e-3, ..Faults::default() });
+        work.drive(Duration::from_millis(random.below(8_000)));
+        work.pair.set_faults(Faults::default());
+        assert!(work.drive(8 * SECOND), "seed {seed}: {} of 16 open", work.open.len());
     }
 }
 

@@ -4,4 +4,7 @@
 
 mod faults;
 mod goodput;
+mod hostile;
+mod slow;
 mod support;
+mod work;

@@ -99,13 +99,28 @@ impl Wire {
         self.stale.extend(bytes);
         self.stale.drain(..self.stale.len().saturating_sub(STALE_MAX));
         for piece in bytes.chunks(PIECE) {
-            let time = self.rate.map_or(0, |rate| piece.len() as u64 * 1_000_000 / u64::from(rate));
-            self.free_at = self.free_at.max(now) + Duration::from_micros(time);
+            self.free_at = self.free_at.max(now) + self.line_time(piece.len());
             if !self.cut {
                 let damaged = self.damage(piece);
                 self.in_flight.push_back((self.free_at + self.latency, damaged));
             }
         }
+    }
+
+    /// From now on the wire moves so many bytes per second, also those that wait to enter it.
+    pub(crate) fn set_rate(&mut self, now: Instant, rate: u32) {
+        self.rate = Some(rate);
+        let waiting = std::mem::take(&mut self.in_flight);
+        self.free_at = now;
+        for (_, piece) in waiting {
+            self.free_at += self.line_time(piece.len());
+            self.in_flight.push_back((self.free_at + self.latency, piece));
+        }
+    }
+
+    fn line_time(&self, bytes: usize) -> Duration {
+        let micros = self.rate.map_or(0, |rate| bytes as u64 * 1_000_000 / u64::from(rate));
+        Duration::from_micros(micros)
     }
 
     /// Bytes that nobody sent.
@@ -254,9 +269,19 @@ impl Pair {
     }
 
     pub(crate) fn connected(line_rate: Option<u32>, seed: u64) -> Self {
+        Self::connected_within(Duration::from_secs(5), line_rate, seed)
+    }
+
+    pub(crate) fn connected_within(limit: Duration, line_rate: Option<u32>, seed: u64) -> Self {
         let mut pair = Self::new(line_rate, seed);
-        pair.drive_until(Duration::from_secs(5), Self::is_up);
+        pair.drive_until(limit, Self::is_up).expect("nothing keeps them apart");
         pair
+    }
+
+    /// The wire's own speed, whatever the sessions were told.
+    pub(crate) fn set_rate(&mut self, rate: u32) {
+        self.up.set_rate(self.now, rate);
+        self.down.set_rate(self.now, rate);
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -303,6 +328,11 @@ impl Pair {
         self.frontend.session.handle_timeout(self.now);
         self.signer.session.handle_timeout(self.now);
         self.drain();
+        // Nothing due is left over, or a driver would spin; something is always to come, or it
+        // would sleep for ever.
+        for at in [self.frontend.session.poll_timeout(), self.signer.session.poll_timeout()] {
+            assert!(at.is_some_and(|at| at > self.now), "{at:?} is asked for at {:?}", self.now);
+        }
     }
 
     /// Lets `time` pass.
