@@ -286,8 +286,8 @@ mod tests {
 
     #[test]
     fn without_any_asked_name_only_those_of_the_subject_are_taken() {
-        let subject =
-            [("CN", "Host.example"), ("emailAddress", "a@b.example")].map(|(k, v)| (k.into(), v.into()));
+        let subject = [("CN", "Host.example"), ("emailAddress", "a@b.example")]
+            .map(|(k, v)| (k.into(), v.into()));
         let takes = |name: &str| is_of_subject(&name.parse().unwrap(), &subject.to_vec());
         assert!(takes("dns:host.example") && takes("email:a@b.example"));
         assert!(!takes("dns:other.example") && !takes("dns:a@b.example"));

@@ -143,10 +143,8 @@ impl Authority {
             ))
         })?;
         let path = layout.file("ca.crt");
-        let unreadable = |why: &str| Fault::Damaged {
-            what: path.display().to_string(),
-            why: why.to_owned(),
-        };
+        let unreadable =
+            |why: &str| Fault::Damaged { what: path.display().to_string(), why: why.to_owned() };
         let certificate = X509::from_pem(&durable::read(&path)?)
             .map_err(|_| unreadable("it holds no certificate in PEM"))?;
         let key = CaKey::load(&layout.key(), passphrase)?;
@@ -157,9 +155,7 @@ impl Authority {
                 layout.key().display()
             )));
         }
-        let chain_path = layout.file("chain.pem");
-        let chain = X509::stack_from_pem(&durable::read(&chain_path)?)?;
-        let chain = chain.iter().skip(1).map(|ca| ca.to_der()).collect::<Result<_, _>>()?;
+        let chain = read_chain(&layout.file("chain.pem"))?.split_off(1);
         let key_identifier = match certificate.subject_key_id() {
             Some(identifier) => identifier.as_slice().to_vec(),
             None => tbs::key_identifier(&key.public_key()?)?,
@@ -240,9 +236,10 @@ impl Authority {
         self.profiles.values()
     }
 
-    /// Whether nobody stands above it.
+    /// Whether nobody stands above it, or it says so itself, whatever its chain file has.
     pub fn is_root(&self) -> bool {
-        self.chain.is_empty()
+        let issuer = self.certificate.issuer_name().to_der();
+        self.chain.is_empty() || issuer.is_ok_and(|issuer| issuer == self.issuer.name)
     }
 
     /// Whether it may sign without a person: issuing authorities, and roots by the named switch.
@@ -253,7 +250,10 @@ impl Authority {
     /// Signs a certificate that the ledger holds as intent.
     pub fn sign(&self, intent: &Intent) -> Result<Vec<u8>, Fault> {
         if intent.authority() != self.id {
-            return Err(Fault::Internal(format!("an intent of another authority at {}", self.name)));
+            return Err(Fault::Internal(format!(
+                "an intent of another authority at {}",
+                self.name
+            )));
         }
         let signature = self.key.sign(intent.tbs())?;
         Ok(tbs::signed(intent.tbs(), &self.issuer.signature_algorithm, &signature))
@@ -278,6 +278,18 @@ impl Authority {
             profiles: profiles.try_into().map_err(too_long)?,
         })
     }
+}
+
+/// The certificates in `chain.pem`, DER: the authority's own, then those above it; at least one.
+pub fn read_chain(path: &Path) -> Result<Vec<Vec<u8>>, Fault> {
+    let damaged =
+        |why: &str| Fault::Damaged { what: path.display().to_string(), why: why.to_owned() };
+    let chain = X509::stack_from_pem(&durable::read(path)?)
+        .map_err(|_| damaged("it holds no certificates in PEM"))?;
+    if chain.is_empty() {
+        return Err(damaged("it holds no certificate"));
+    }
+    Ok(chain.iter().map(|ca| ca.to_der()).collect::<Result<_, _>>()?)
 }
 
 /// The names of the authorities that have a directory in the store.

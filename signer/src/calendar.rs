@@ -38,9 +38,8 @@ impl UnixTime {
         let shifted = days + 719_468;
         let era = shifted.div_euclid(146_097);
         let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524
-            - day_of_era / 146_096)
-            / 365;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let shifted_month = (5 * day_of_year + 2) / 153;
         let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
@@ -110,11 +109,7 @@ impl UnixTime {
     /// The time as an index line has it, in the form RFC 5280 uses for it.
     pub fn index_form(self) -> String {
         let civil = self.civil();
-        if (1950..2050).contains(&civil.year) {
-            civil.utc_time()
-        } else {
-            civil.generalized_time()
-        }
+        if (1950..2050).contains(&civil.year) { civil.utc_time() } else { civil.generalized_time() }
     }
 }
 

@@ -4,7 +4,7 @@
 //! has turned it into plain values. A call can ask; only the vault decides.
 
 use protocol::{
-    bounded::List,
+    bounded::{List, Text},
     message::{
         ACKNOWLEDGE_MAX, Answer, CatalogueQuery, Digest, FetchCrl, GeneralName, NAMES_MAX, Name,
         RefusalCode, RequestId, Revoke, Subject, TimeHint,
@@ -13,6 +13,10 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::intake::{csr::VettedCsr, openpgp::VettedOpenPgp};
+
+/// The longest text of a call, as long as that of an answer: the gate may be captured, and the
+/// vault keeps these for good.
+const TEXT_MAX: usize = 1024;
 
 /// A call or a reply with the number that pairs them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,7 +57,7 @@ pub enum Call {
         /// By which rule.
         code: RefusalCode,
         /// In words.
-        text: String,
+        text: Text<TEXT_MAX>,
     },
     /// The request broke the intake.
     Quarantine {
@@ -62,7 +66,7 @@ pub enum Call {
         /// The digest of its body.
         digest: Digest,
         /// What happened.
-        text: String,
+        text: Text<TEXT_MAX>,
     },
     /// A piece of a CRL.
     FetchCrl(FetchCrl),
@@ -84,7 +88,7 @@ pub enum Call {
         /// Whether a frontend is there.
         up: bool,
         /// For the operator.
-        text: String,
+        text: Text<TEXT_MAX>,
     },
 }
 

@@ -140,7 +140,11 @@ impl TimeSync {
         let json = serde_json::to_vec_pretty(&report)
             .map_err(|error| Fault::Internal(format!("timesync.json: {error}")))?;
         durable::replace_lazily(&self.directory.join("timesync.json"), &json, 0o644)?;
-        durable::replace_lazily(&self.directory.join("timesync.sh"), script(&report).as_bytes(), 0o755)
+        durable::replace_lazily(
+            &self.directory.join("timesync.sh"),
+            script(&report).as_bytes(),
+            0o755,
+        )
     }
 }
 

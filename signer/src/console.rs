@@ -2,13 +2,17 @@
 //!
 //! No byte from the link reaches this room (invariant I14). It reads the clock and asks the
 //! system for randomness on behalf of the rooms that must not.
-#![expect(clippy::disallowed_methods, reason = "driver: the clocks and the randomness of the vault")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "driver: the clocks and the randomness of the vault"
+)]
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use protocol::{
     message::{Name, RefusalCode},
@@ -23,6 +27,14 @@ use crate::{
     refusal::Refusal,
     vault::Random,
 };
+
+/// Prints a line for a person or script; if the reader is gone there is nobody to tell.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 mod create;
 mod logging;
@@ -240,7 +252,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         return intake::worker::run_on_stdin(); // before anything else runs in that process
     }
     logging::start(arguments.log);
-    match dispatch(arguments) {
+    match harden().and_then(|()| dispatch(arguments)) {
         Ok(code) => code,
         Err(failure) => {
             // The one sentence for the person or script that called.
@@ -248,6 +260,17 @@ pub fn run(arguments: Arguments) -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Keys live in this process, or the wire does: no core dumps, no debugger, no new privileges.
+fn harden() -> Result<(), Failure> {
+    use nix::sys::{prctl, resource};
+
+    prctl::set_dumpable(false).context("cannot forbid core dumps")?;
+    prctl::set_no_new_privs().context("cannot give up new privileges")?;
+    resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0)
+        .context("cannot forbid core dumps")?;
+    Ok(())
 }
 
 pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
@@ -264,7 +287,14 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Init => create::init(&dir, now()?)?,
         Command::Authority(AuthorityCommand::Create(arguments)) => {
             let passphrase = arguments.passphrase.read()?;
-            create::authority(&dir, &arguments, passphrase.as_ref(), system_random(), now()?, json)?;
+            create::authority(
+                &dir,
+                &arguments,
+                passphrase.as_ref(),
+                system_random(),
+                now()?,
+                json,
+            )?;
         }
         Command::Authority(AuthorityCommand::List) => report::authorities(&dir, now()?, json)?,
         Command::Openpgp(OpenPgpCommand::Create { uid, key, passphrase }) => {
@@ -293,10 +323,7 @@ pub(crate) fn now() -> Result<Moment, Fault> {
             .map_err(|errno| Fault::Internal(format!("the clock cannot be read: {errno}")))?;
         Ok::<_, Fault>(time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000)
     };
-    Ok(Moment {
-        unix_us: read(ClockId::CLOCK_REALTIME)?,
-        boot_us: read(ClockId::CLOCK_BOOTTIME)?,
-    })
+    Ok(Moment { unix_us: read(ClockId::CLOCK_REALTIME)?, boot_us: read(ClockId::CLOCK_BOOTTIME)? })
 }
 
 /// The operating system's randomness, through libcrypto's generator.

@@ -15,7 +15,11 @@ use crate::fault::Fault;
 
 /// Replaces `path` by `bytes`: temporary file, fsync, rename, fsync of the directory.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
-    replace_with(path, mode, |file| file.write_all(bytes))
+    // Past the buffer: a key must not stay behind in it.
+    replace_with(path, mode, |buffered| {
+        let mut file: &File = buffered.get_ref();
+        file.write_all(bytes)
+    })
 }
 
 /// Like [`replace`], with the content streamed by `write`.
@@ -34,6 +38,7 @@ pub fn replace_with(
         file.sync_all()?;
         fs::rename(&temporary, path)
     })();
+    crash_point("go on after writing", path)?;
     if written.is_err() {
         // The half-written file is of no use to anybody; that it may not go is said by the error.
         let _ = fs::remove_file(&temporary);
@@ -45,10 +50,66 @@ pub fn replace_with(
 /// Replaces `path` without waiting for the disk: for copies that the ledger can write again.
 pub fn replace_lazily(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
     let temporary = temporary_name(path);
+    crash_point("write", path)?;
     create(&temporary, mode)
         .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| fs::rename(&temporary, path))
-        .map_err(Fault::disk("write", path))
+        .map_err(Fault::disk("write", path))?;
+    crash_point("rename", &temporary)?;
+    fs::rename(&temporary, path).map_err(Fault::disk("write", path))
+}
+
+/// Adds `bytes` at the end of `path`, not synced.
+pub fn append(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(mode)
+        .open(path)
+        .map_err(Fault::disk("open", path))?;
+    // In two halves for the tests' sake: a pulled plug or a full disk leaves a part.
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    crash_point("append to", path)?;
+    file.write_all(first).map_err(Fault::disk("append to", path))?;
+    crash_point("append all to", path)?;
+    file.write_all(second).map_err(Fault::disk("append to", path))
+}
+
+/// Where a pulled plug could part what was written from what was not. Does nothing in the
+/// program; a test can have its process "die" here.
+#[cfg(not(test))]
+pub(crate) fn crash_point(_: &'static str, _: impl AsRef<Path>) -> Result<(), Fault> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) use crash::crash_point;
+
+/// Lets a test end all work at the nth crash point of its thread.
+#[cfg(test)]
+pub(crate) mod crash {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+
+    /// Passes `points` crash points, then fails at each until called with `None`.
+    pub(crate) fn after(points: Option<u32>) {
+        LEFT.set(points);
+    }
+
+    pub(crate) fn crash_point(action: &'static str, path: impl AsRef<Path>) -> Result<(), Fault> {
+        match LEFT.get() {
+            None => Ok(()),
+            Some(0) => Err(Fault::disk(action, path.as_ref())(io::Error::other("power cut"))),
+            Some(left) => {
+                LEFT.set(Some(left - 1));
+                Ok(())
+            }
+        }
+    }
 }
 
 fn create(path: &Path, mode: u32) -> io::Result<File> {
@@ -140,7 +201,11 @@ mod tests {
         });
         assert!(failed.unwrap_err().to_string().contains("serial"));
         assert_eq!(read(&path).unwrap(), b"01\n");
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1, "no half-written file is left");
+        assert_eq!(
+            fs::read_dir(scratch.path()).unwrap().count(),
+            1,
+            "no half-written file is left"
+        );
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

@@ -6,7 +6,10 @@
 
 use std::collections::HashMap;
 
-use protocol::message::{Answer, Digest, Request};
+use protocol::{
+    bounded::Text,
+    message::{Answer, Digest, Request},
+};
 
 use crate::{
     call::{Call, Certify, Issue, Reply, Tagged},
@@ -67,9 +70,7 @@ impl Gate {
                 let digest = digest_of(&request)?;
                 (Call::Revoke { digest, revoke: revoke.clone() }, Pending::Deciding)
             }
-            Request::TimeHint(hint) => {
-                (Call::TimeHint { hint, round_trip_us }, Pending::Deciding)
-            }
+            Request::TimeHint(hint) => (Call::TimeHint { hint, round_trip_us }, Pending::Deciding),
             Request::Status => (Call::Status, Pending::Deciding),
             Request::Catalogue(query) => (Call::Catalogue(query), Pending::Deciding),
             Request::FetchCrl(fetch) => (Call::FetchCrl(fetch), Pending::Deciding),
@@ -126,12 +127,15 @@ impl Gate {
                 Call::Certify(Box::new(Certify { id, digest, days: request.days, key: *key }))
             }
             (_, Outcome::Refused(refusal)) => {
-                Call::Refuse { id, digest, code: refusal.code, text: refusal.text }
+                let text = Text::truncated(&refusal.text);
+                Call::Refuse { id, digest, code: refusal.code, text }
             }
-            (_, Outcome::Broke { text }) => Call::Quarantine { id, digest, text },
+            (_, Outcome::Broke { text }) => {
+                Call::Quarantine { id, digest, text: Text::truncated(&text) }
+            }
             (_, Outcome::Csr(_) | Outcome::OpenPgp(_)) => {
-                let text = "the intake answered for another kind of request".to_owned();
-                Call::Quarantine { id, digest, text }
+                let text = "the intake answered for another kind of request";
+                Call::Quarantine { id, digest, text: Text::truncated(text) }
             }
         };
         self.pending.insert(tag, Pending::Deciding);
@@ -202,7 +206,9 @@ mod tests {
         let asked = call(gate.on_request(issue(1), None));
         assert!(matches!(asked.body, Call::Known { .. }));
         let reply = Tagged { tag: asked.tag, body: Reply::Answer(refused(1)) };
-        assert!(matches!(gate.on_reply(reply, 0), Some(Action::Answer(answer)) if answer == refused(1)));
+        assert!(
+            matches!(gate.on_reply(reply, 0), Some(Action::Answer(answer)) if answer == refused(1))
+        );
         assert_eq!(gate.pending(), 0);
     }
 

@@ -75,7 +75,9 @@ impl std::str::FromStr for CaKeyKind {
     fn from_str(text: &str) -> Result<Self, NotACaKeyKind> {
         match text.split_once(':') {
             Some(("rsa", bits)) => match bits.parse() {
-                Ok(bits) if (2048..=8192).contains(&bits) && bits % 1024 == 0 => Ok(Self::Rsa(bits)),
+                Ok(bits) if (2048..=8192).contains(&bits) && bits % 1024 == 0 => {
+                    Ok(Self::Rsa(bits))
+                }
                 _ => Err(NotACaKeyKind),
             },
             Some(("ec", "P-256")) => Ok(Self::P256),
@@ -124,9 +126,7 @@ impl CaKey {
         let encrypted = pem.windows(9).any(|window| window == b"ENCRYPTED");
         let key = match (encrypted, passphrase) {
             (false, _) => PKey::private_key_from_pem(&pem),
-            (true, Some(secret)) => {
-                PKey::private_key_from_pem_passphrase(&pem, secret.expose())
-            }
+            (true, Some(secret)) => PKey::private_key_from_pem_passphrase(&pem, secret.expose()),
             (true, None) => {
                 return Err(Fault::Configuration(format!(
                     "{} is encrypted; give its passphrase with --passphrase-file FILE",
@@ -152,12 +152,9 @@ impl CaKey {
     /// Stores the key as PKCS#8 with mode 0600, encrypted where a passphrase is given.
     pub fn store(&self, path: &Path, passphrase: Option<&Secret>) -> Result<(), Fault> {
         let pem = Zeroizing::new(match passphrase {
-            Some(secret) => {
-                self.key.private_key_to_pem_pkcs8_passphrase(
-                    Cipher::aes_256_cbc(),
-                    secret.expose(),
-                )?
-            }
+            Some(secret) => self
+                .key
+                .private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), secret.expose())?,
             None => self.key.private_key_to_pem_pkcs8()?,
         });
         durable::replace(path, &pem, 0o600)
@@ -181,9 +178,7 @@ impl CaKey {
             CaKeyKind::Rsa(bits) if bits > 4096 => {
                 der::sequence(&[&der::known_oid("1.2.840.113549.1.1.13"), &null])
             }
-            CaKeyKind::Rsa(_) => {
-                der::sequence(&[&der::known_oid("1.2.840.113549.1.1.11"), &null])
-            }
+            CaKeyKind::Rsa(_) => der::sequence(&[&der::known_oid("1.2.840.113549.1.1.11"), &null]),
             CaKeyKind::P256 => der::sequence(&[&der::known_oid("1.2.840.10045.4.3.2")]),
             CaKeyKind::P384 => der::sequence(&[&der::known_oid("1.2.840.10045.4.3.3")]),
         }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 use crate::{
     audit::{self, Event},
     calendar::UnixTime,
+    durable,
     fault::Fault,
     lint::LintedTbs,
 };
@@ -35,6 +36,7 @@ CREATE TABLE authority (
     serial_counter INTEGER NOT NULL DEFAULT 4611686018427387904, -- first 8 octets of the last serial: from 2^62 on, all have 16
     crl_number INTEGER NOT NULL DEFAULT 0,      -- of the last CRL, signed or intended
     files_at INTEGER NOT NULL DEFAULT 0,        -- certificate.seq up to which the files are synced
+    revocations_at INTEGER NOT NULL DEFAULT 0,  -- revocation.seq up to which index.txt shows them, synced
     index_stamp TEXT NOT NULL DEFAULT ''        -- length and mtime of index.txt as we left it
 ) STRICT;
 CREATE TABLE request (
@@ -74,6 +76,7 @@ CREATE TABLE certificate (
     UNIQUE (authority, serial)
 ) STRICT;
 CREATE INDEX revoked ON certificate (authority, serial) WHERE status = 'R';
+CREATE INDEX certificate_by_authority ON certificate (authority); -- and seq, as every index
 CREATE TABLE crl (
     authority INTEGER NOT NULL REFERENCES authority,
     number INTEGER NOT NULL,
@@ -121,14 +124,27 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Makes a new ledger at `path`, where none may be.
+    /// Makes a new ledger at `path`, where none may be but what a crash left of an earlier attempt.
     pub fn create(path: &Path) -> Result<Self, Fault> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let ledger = Self::connect(path, flags)?;
         ledger.connection.pragma_update(None, "journal_mode", "WAL")?;
-        ledger.connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;"))?;
-        ledger.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        // The version comes with the tables or not at all.
+        ledger.connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        ))?;
         Ok(ledger)
+    }
+
+    /// Whether the file at `path` has tables: one whose making was cut off has none.
+    pub fn is_made(path: &Path) -> Result<bool, Fault> {
+        if !path.exists() {
+            return Ok(false);
+        }
+        let ledger = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let sql = "SELECT COUNT(*) FROM sqlite_schema";
+        let count: i64 = ledger.connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(count > 0)
     }
 
     /// Opens the ledger for reading and writing.
@@ -264,7 +280,8 @@ impl Ledger {
         authority: AuthorityId,
         after: i64,
     ) -> Result<Option<UnixTime>, Fault> {
-        let sql = "SELECT at FROM revocation WHERE authority = ?1 AND seq > ?2 ORDER BY seq LIMIT 1";
+        let sql =
+            "SELECT at FROM revocation WHERE authority = ?1 AND seq > ?2 ORDER BY seq LIMIT 1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let at = statement.query_row(params![authority.0, after], |row| row.get(0)).optional()?;
         Ok(at.map(UnixTime))
@@ -275,25 +292,38 @@ impl Ledger {
         rows::newest_crl(&self.connection, authority)
     }
 
-    /// The number of the CRL with this digest.
+    /// The number of the CRL with this digest, among those from number `oldest` on.
     pub fn crl_number_of(
         &self,
         authority: AuthorityId,
         digest: Digest,
+        oldest: u64,
     ) -> Result<Option<u64>, Fault> {
-        let sql = "SELECT number FROM crl WHERE authority = ?1 AND digest = ?2";
+        let sql = "SELECT number FROM crl WHERE authority = ?1 AND number >= ?3 AND digest = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let number = statement
-            .query_row(params![authority.0, digest.as_bytes()], |row| row.get(0))
+            .query_row(params![authority.0, digest.as_bytes(), oldest], |row| row.get(0))
             .optional()?;
         Ok(number)
     }
 
-    /// Up to which certificate the files of an authority are synced, and the index's stamp.
-    pub fn files_at(&self, authority: AuthorityId) -> Result<(i64, String), Fault> {
-        let sql = "SELECT files_at, index_stamp FROM authority WHERE id = ?1";
+    /// How far the files of an authority are, and are synced.
+    pub fn files_at(&self, authority: AuthorityId) -> Result<FilesAt, Fault> {
+        let sql = "SELECT files_at, revocations_at, index_stamp FROM authority WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
-        Ok(statement.query_row([authority.0], |row| Ok((row.get(0)?, row.get(1)?)))?)
+        Ok(statement.query_row([authority.0], |row| {
+            Ok(FilesAt {
+                certificate: row.get(0)?,
+                revocation: row.get(1)?,
+                index_stamp: row.get(2)?,
+            })
+        })?)
+    }
+
+    /// How many certificates an authority has.
+    pub fn certificates(&self, authority: AuthorityId) -> Result<u64, Fault> {
+        let sql = "SELECT COUNT(*) FROM certificate WHERE authority = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?)
     }
 
     /// The last counters that an authority used: of serials and of CRLs.
@@ -305,10 +335,8 @@ impl Ledger {
 
     /// The number of an authority's newest certificate; 0 where there is none.
     pub fn last_certificate(&self, authority: AuthorityId) -> Result<i64, Fault> {
-        let sql = "SELECT seq FROM certificate WHERE authority = ?1 ORDER BY seq DESC LIMIT 1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let seq = statement.query_row([authority.0], |row| row.get(0)).optional()?;
-        Ok(seq.unwrap_or(0))
+        let sql = "SELECT COALESCE(MAX(seq), 0) FROM certificate WHERE authority = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?)
     }
 
     /// Up to which entry the audit files are written.
@@ -345,6 +373,17 @@ impl Ledger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AuthorityId(i64);
 
+/// How far an authority's files follow the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesAt {
+    /// The number of the newest certificate that has its line and its copy.
+    pub certificate: i64,
+    /// The number of the newest revocation that the index shows.
+    pub revocation: i64,
+    /// Length and time of the index as it was left.
+    pub index_stamp: String,
+}
+
 /// A change of the ledger, all of it or nothing.
 pub struct Transaction<'a> {
     inner: rusqlite::Transaction<'a>,
@@ -362,7 +401,9 @@ impl std::fmt::Debug for Transaction<'_> {
 impl Transaction<'_> {
     /// Makes the change durable; what may now be signed comes out.
     pub fn commit(self) -> Result<Vec<Intent>, Fault> {
+        durable::crash_point("commit to", "the ledger")?;
         self.inner.commit()?;
+        durable::crash_point("go on after", "the ledger's commit")?;
         Ok(self.pending)
     }
 
@@ -401,6 +442,13 @@ impl Transaction<'_> {
             "UPDATE authority SET {column} = {column} + 1 WHERE id = ?1 RETURNING {column}"
         );
         Ok(self.inner.prepare_cached(&sql)?.query_row([authority.0], |row| row.get(0))?)
+    }
+
+    /// Raises the CRL number of an authority to at least `number`.
+    pub fn raise_crl_number(&self, authority: AuthorityId, number: u64) -> Result<(), Fault> {
+        let sql = "UPDATE authority SET crl_number = MAX(crl_number, ?2) WHERE id = ?1";
+        self.inner.prepare_cached(sql)?.execute(params![authority.0, number])?;
+        Ok(())
     }
 
     /// Raises the serial counter to at least `counter`; answers the one before, if lower.
@@ -471,7 +519,8 @@ impl Transaction<'_> {
         profile: &Name,
         tbs: LintedTbs,
     ) -> Result<(), Fault> {
-        let sql = "INSERT INTO intent (request, authority, profile, serial, not_after, subject, tbs)
+        let sql =
+            "INSERT INTO intent (request, authority, profile, serial, not_after, subject, tbs)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         self.inner.prepare_cached(sql)?.execute(params![
             request.map(|id| *id.as_bytes()),
@@ -556,8 +605,7 @@ impl Transaction<'_> {
         let sql = "INSERT INTO openpgp_certification (request, fingerprint, at, certificate)
                    VALUES (?1, ?2, ?3, ?4)";
         let fingerprint = intent.vetted.fingerprint().to_owned();
-        self.inner
-            .execute(sql, params![id.as_bytes(), fingerprint, intent.at.0, certificate])?;
+        self.inner.execute(sql, params![id.as_bytes(), fingerprint, intent.at.0, certificate])?;
         self.set_outcome(id, &Outcome::Certified)?;
         let user_ids = intent.vetted.user_ids().iter().map(|user_id| user_id.to_string()).collect();
         self.audit(&Event::Certified { request: id.to_string(), fingerprint, user_ids })
@@ -656,14 +704,15 @@ impl Transaction<'_> {
     }
 
     /// Notes how far an authority's files are on disk.
-    pub fn set_files_at(
-        &self,
-        authority: AuthorityId,
-        seq: i64,
-        index_stamp: &str,
-    ) -> Result<(), Fault> {
-        let sql = "UPDATE authority SET files_at = ?2, index_stamp = ?3 WHERE id = ?1";
-        self.inner.prepare_cached(sql)?.execute(params![authority.0, seq, index_stamp])?;
+    pub fn set_files_at(&self, authority: AuthorityId, at: &FilesAt) -> Result<(), Fault> {
+        let sql = "UPDATE authority SET files_at = ?2, revocations_at = ?3, index_stamp = ?4
+                   WHERE id = ?1";
+        self.inner.prepare_cached(sql)?.execute(params![
+            authority.0,
+            at.certificate,
+            at.revocation,
+            at.index_stamp
+        ])?;
         Ok(())
     }
 

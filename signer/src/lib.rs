@@ -11,8 +11,8 @@
 
 pub mod audit;
 pub mod authority;
-pub mod call;
 pub mod calendar;
+pub mod call;
 pub mod clock;
 pub mod console;
 pub mod der;

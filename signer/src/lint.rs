@@ -145,7 +145,10 @@ fn check_raw_fields(tbs: &[u8], issuer: &Issuer, permit: &Permit) -> Result<(), 
     fields.any()?; // issuer
     fields.any()?; // validity
     fields.any()?; // subject
-    must("the key is the one asked for, byte for byte", fields.any()?.whole == permit.wish().public_key)
+    must(
+        "the key is the one asked for, byte for byte",
+        fields.any()?.whole == permit.wish().public_key,
+    )
 }
 
 fn must(what: &str, holds: bool) -> Result<(), Finding> {
@@ -343,7 +346,8 @@ mod tests {
     fn case(profile_name: &str, subject: &str, names: &[&str]) -> Case {
         let profile = profile(profile_name);
         let key = CaKey::generate(CaKeyKind::P256).unwrap();
-        let subject = if subject.is_empty() { List::empty() } else { name::parse(subject).unwrap() };
+        let subject =
+            if subject.is_empty() { List::empty() } else { name::parse(subject).unwrap() };
         let names = names.iter().map(|name| name.parse().unwrap()).collect();
         let wish = Wish { subject, names, days: None, public_key: key.public_key().unwrap() };
         let permit = profile.permit(wish, NOW, UnixTime(NOW.0 + 400_000_000)).unwrap();

@@ -8,9 +8,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use protocol::{
     bounded::{List, Text},
-    message::{
-        Attribute, AttributeType, GeneralName, Name, ProfileEntry, RefusalCode, Subject,
-    },
+    message::{Attribute, AttributeType, GeneralName, Name, ProfileEntry, RefusalCode, Subject},
 };
 use serde::Deserialize;
 
@@ -243,15 +241,7 @@ impl Profile {
         let key_usage_bits = check_key_usage(&config.extensions)?;
         let extended_key_usage_oids = check_extended_key_usage(&config.extensions)?;
         check_extensions(&config)?;
-        Ok(Self {
-            name,
-            caps,
-            key_usage_bits,
-            extended_key_usage_oids,
-            allowed,
-            required,
-            config,
-        })
+        Ok(Self { name, caps, key_usage_bits, extended_key_usage_oids, allowed, required, config })
     }
 
     /// The profile's name.
@@ -435,7 +425,9 @@ impl Profile {
         };
         let characters = value.chars().count();
         if characters == 0 || characters > characters_max {
-            return refuse(format!("{kind} has {characters} characters, 1 to {characters_max} fit"));
+            return refuse(format!(
+                "{kind} has {characters} characters, 1 to {characters_max} fit"
+            ));
         }
         if attribute.kind == AttributeType::CountryName
             && !(characters == 2 && value.bytes().all(|byte| byte.is_ascii_uppercase()))
@@ -474,7 +466,11 @@ impl Profile {
             return refuse(format!("profile {} needs a name of type {types}", self.name));
         }
         if names.len() > rules.max {
-            return refuse(format!("{} names are asked for, at most {} fit", names.len(), rules.max));
+            return refuse(format!(
+                "{} names are asked for, at most {} fit",
+                names.len(),
+                rules.max
+            ));
         }
         for (index, general_name) in names.iter().enumerate() {
             let kind = general_name.type_name();
@@ -586,7 +582,8 @@ fn check_uri(uri: &str) -> Result<(), String> {
     let (scheme, rest) = uri.split_once(':').ok_or_else(fault)?;
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     let starts_well = scheme.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
-    let printable = uri.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"{}|\\^`".contains(&byte));
+    let printable =
+        uri.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"{}|\\^`".contains(&byte));
     if !starts_well || !scheme.bytes().all(known) || rest.is_empty() || !printable {
         return Err(fault());
     }

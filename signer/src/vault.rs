@@ -35,7 +35,7 @@ mod tests;
 
 pub(crate) use crl::{random_octets, sign as sign_crl};
 pub use files::{CheckReport, check, load_all, rebuild};
-pub(crate) use files::{follow_audit, settle};
+pub(crate) use files::{follow_audit, lock, settle};
 use issue::Seen;
 
 /// The most calls in one transaction: one fsync for all of them.
@@ -44,6 +44,13 @@ pub const BATCH_MAX: usize = 64;
 /// How far the clock may stand behind the last signature before the vault stops: what a time
 /// server's small corrections need.
 const CLOCK_TOLERANCE_S: i64 = 5;
+
+/// The longest jump of a serial counter on the word of the frontend or of an index line; another
+/// could exhaust the 63 bits.
+const SERIAL_JUMP_MAX: u64 = 1 << 20;
+
+/// The pause before loading is tried again when an authority could not be loaded.
+const LOAD_PAUSE_US: i64 = 10_000_000;
 
 /// The most sentences kept for the operator.
 const WARNINGS_MAX: usize = 16;
@@ -75,6 +82,7 @@ pub struct Vault {
     files: files::Files,
     link: LinkState,
     started: Moment,
+    load_at_us: i64,
     warnings: Vec<String>,
     _lock: Lock,
 }
@@ -111,6 +119,7 @@ impl Vault {
             files: files::Files::default(),
             link: LinkState::default(),
             started: now,
+            load_at_us: now.boot_us,
             warnings: Vec::new(),
             directory,
             passphrase,
@@ -124,28 +133,48 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Loads the authorities that are not loaded yet; one made while we run is found so.
+    /// Loads the authorities that are not loaded yet; the first that cannot be is the fault.
     fn load_authorities(&mut self) -> Result<(), Fault> {
+        let mut first_fault = None;
         for name in authority::names(&self.directory)? {
-            if self.authorities.contains_key(&name) {
+            // Its row comes last in its making: without it, it is not finished.
+            if self.authorities.contains_key(&name) || self.ledger.authority(&name)?.is_none() {
                 continue;
             }
-            // Its row comes last in its making: without it, it is not finished.
-            if self.ledger.authority(&name)?.is_some() {
-                let authority = Authority::load(
-                    &self.directory,
-                    &name,
-                    &self.ledger,
-                    self.passphrase.as_ref(),
-                )?;
-                tracing::info!(authority = %name, key = %authority.key().kind(), "authority loaded");
-                self.authorities.insert(name, authority);
+            let passphrase = self.passphrase.as_ref();
+            match Authority::load(&self.directory, &name, &self.ledger, passphrase) {
+                Ok(authority) => {
+                    let key = authority.key().kind();
+                    tracing::info!(authority = %name, %key, "authority loaded");
+                    self.authorities.insert(name, authority);
+                }
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
             }
         }
         if self.openpgp.is_none() {
-            self.openpgp = openpgp::load(&self.directory, self.passphrase.as_ref())?;
+            match openpgp::load(&self.directory, self.passphrase.as_ref()) {
+                Ok(key) => self.openpgp = key,
+                Err(fault) => first_fault = first_fault.or(Some(fault)),
+            }
         }
-        Ok(())
+        first_fault.map_or(Ok(()), Err)
+    }
+
+    /// Finds what the console made while we run. What cannot be loaded, perhaps because it has
+    /// another passphrase, must not stop those that sign.
+    fn load_new(&mut self, now: Moment) -> Result<(), Fault> {
+        if now.boot_us < self.load_at_us {
+            return Ok(());
+        }
+        match self.load_authorities() {
+            Ok(()) => {}
+            Err(fault @ Fault::Ledger(_)) => return Err(fault),
+            Err(fault) => {
+                self.load_at_us = now.boot_us.saturating_add(LOAD_PAUSE_US);
+                self.warn(format!("a new key or authority is left out: {fault}"));
+            }
+        }
+        self.reconcile_new()
     }
 
     /// Invariant I13: nothing is signed with a date before the last signature.
@@ -166,7 +195,13 @@ impl Vault {
     /// Finishes every open intent with the same serial and the same TBS, then brings the files
     /// to where the ledger is.
     fn recover(&mut self, now: Moment) -> Result<(), Fault> {
+        // An intent of the console is open while it holds the lock, and none of ours to finish.
+        let locks: Vec<Lock> =
+            self.authorities.values().map(files::lock).collect::<Result<_, _>>()?;
         let intents = self.ledger.open_intents()?;
+        drop(locks);
+        // First what was cut: a line must not be added behind half a line.
+        self.reconcile_new()?;
         if !intents.is_empty() {
             tracing::warn!(count = intents.len(), "finishing what was open at the last stop");
             self.finish(&intents, now)?;
@@ -174,10 +209,6 @@ impl Vault {
         for intent in self.ledger.open_openpgp_intents()? {
             tracing::warn!(request = %intent.request, "finishing an open certification");
             self.finish_certification(&intent, now)?;
-        }
-        let names: Vec<Name> = self.authorities.keys().cloned().collect();
-        for name in names {
-            self.reconcile(&name, now)?;
         }
         self.follow_audit(now)
     }
@@ -197,7 +228,7 @@ impl Vault {
             _ => false,
         };
         if calls.iter().any(unloaded) {
-            self.load_authorities()?;
+            self.load_new(now)?;
         }
         let mut work = Work::default();
         self.decide(now, calls, &mut work)?;
@@ -250,7 +281,7 @@ impl Vault {
                             Some(desk.revoke(&mut tx, digest, &revoke, &mut work.revoked)?)
                         }
                         Call::Refuse { id, digest, code, text } => {
-                            Some(desk.refuse(&mut tx, id, digest, &Refusal::new(code, text))?)
+                            Some(desk.refuse(&mut tx, id, digest, &Refusal::new(code, &*text))?)
                         }
                         Call::Quarantine { id, digest, text } => {
                             Some(desk.quarantine(&mut tx, id, digest, &text)?)
@@ -344,7 +375,7 @@ impl Vault {
             Call::Catalogue(query) => self.catalogue(now, &query).map(Some),
             Call::Status => self.status(now).map(|status| Some(Answer::Status(status))),
             Call::Link { up, text } => {
-                self.link = LinkState { up, text };
+                self.link = LinkState { up, text: text.to_string() };
                 self.write_state(now)?;
                 Ok(None)
             }

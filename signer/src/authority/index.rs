@@ -4,9 +4,8 @@
 //! that cannot be read stops the work with its number: nothing is guessed, nothing is dropped.
 
 use std::{
-    fs::OpenOptions,
     io::{BufRead, BufReader, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -19,6 +18,7 @@ use crate::{
     durable,
     fault::Fault,
     ledger::{CertificateRow, Ledger, Status},
+    vault::serial_counter,
 };
 
 /// One line of the index, with its line end.
@@ -50,8 +50,8 @@ pub fn parse(line: &str) -> Result<CertificateRow, String> {
                 Some((at, reason)) => (at, Some(reason.to_owned())),
                 None => (revoked.as_str(), None),
             };
-            let at = UnixTime::from_index(at)
-                .ok_or_else(|| format!("`{at}` is no revocation date"))?;
+            let at =
+                UnixTime::from_index(at).ok_or_else(|| format!("`{at}` is no revocation date"))?;
             Status::Revoked { at, reason }
         }
         other => return Err(format!("`{other}` is no status V, R or E")),
@@ -86,28 +86,23 @@ fn split_fields(line: &str) -> Vec<String> {
 /// What `index.txt` looked like when we left it: a change by somebody else shows.
 pub fn stamp(layout: &Layout) -> Result<String, Fault> {
     let path = layout.file("index.txt");
-    let data = std::fs::metadata(&path).map_err(Fault::disk("read", &path))?;
-    Ok(format!("{}:{}.{:09}", data.len(), data.mtime(), data.mtime_nsec()))
-}
-
-/// Adds lines and certificate copies for new rows. Not synced: the ledger holds it all, and the
-/// next start makes good what a pulled plug took.
-pub fn append(layout: &Layout, rows: &[CertificateRow]) -> Result<(), Fault> {
-    for row in rows {
-        write_certificate(layout, row)?;
+    match std::fs::metadata(&path) {
+        Ok(data) => Ok(format!("{}:{}.{:09}", data.len(), data.mtime(), data.mtime_nsec())),
+        // It is written anew from the ledger.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok("absent".into()),
+        Err(error) => Err(Fault::disk("read", &path)(error)),
     }
-    let path = layout.file("index.txt");
-    let lines: String = rows.iter().map(line).collect();
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .open(&path)
-        .and_then(|mut file| file.write_all(lines.as_bytes()))
-        .map_err(Fault::disk("append to", &path))
 }
 
-fn write_certificate(layout: &Layout, row: &CertificateRow) -> Result<(), Fault> {
+/// Adds lines for new rows. Not synced: the ledger holds it all, and the next start makes good
+/// what a pulled plug took.
+pub fn append(layout: &Layout, rows: &[CertificateRow]) -> Result<(), Fault> {
+    let lines: String = rows.iter().map(line).collect();
+    durable::append(&layout.file("index.txt"), lines.as_bytes(), 0o644)
+}
+
+/// Writes the copy in `newcerts/`. Not synced, for the same reason.
+pub fn write_certificate(layout: &Layout, row: &CertificateRow) -> Result<(), Fault> {
     if row.der.is_empty() {
         return Ok(()); // adopted from an index line alone: there is no copy to write
     }
@@ -141,22 +136,34 @@ pub fn write_serial(layout: &Layout, counter: u64, random: [u8; 8]) -> Result<()
     durable::replace_lazily(&layout.file("serial"), format!("{next}\n").as_bytes(), 0o644)
 }
 
+/// Whether the `serial` file is missing, damaged, or names a counter that is used already.
+pub fn serial_is_behind(layout: &Layout, counter: u64) -> bool {
+    let text = std::fs::read_to_string(layout.file("serial")).unwrap_or_default();
+    let next = text.trim_end().parse().ok().and_then(|next: Serial| serial_counter(&next));
+    next.is_none_or(|next| next <= counter)
+}
+
 /// How an index differs from the ledger.
 #[derive(Debug, Default)]
 pub struct Differences {
     /// Lines that a person or `openssl ca` added or changed.
     pub foreign: Vec<CertificateRow>,
-    /// Whether lines are missing or behind.
+    /// Whether lines are missing, behind, cut or there twice.
     pub behind: bool,
-    /// How many lines there are.
-    pub lines: u64,
 }
 
 /// Compares `index.txt` with the ledger, line by line.
 pub fn compare(authority: &Authority, ledger: &Ledger) -> Result<Differences, Fault> {
     let path = authority.layout().file("index.txt");
-    let file = std::fs::File::open(&path).map_err(Fault::disk("read", &path))?;
     let mut differences = Differences::default();
+    let file = match std::fs::File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            differences.behind = true;
+            return Ok(differences);
+        }
+        other => other.map_err(Fault::disk("read", &path))?,
+    };
+    let mut known_lines = 0;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut text = Vec::new();
     for number in 1.. {
@@ -164,17 +171,20 @@ pub fn compare(authority: &Authority, ledger: &Ledger) -> Result<Differences, Fa
         if reader.read_until(b'\n', &mut text).map_err(Fault::disk("read", &path))? == 0 {
             break;
         }
-        let Some(complete) = text.strip_suffix(b"\n") else {
+        let whole = text.pop_if(|last| *last == b'\n').is_some();
+        // Without a line end nothing may be added behind it before it is written anew.
+        differences.behind |= !whole;
+        let row =
+            std::str::from_utf8(&text).map_err(|_| "it is not UTF-8".to_owned()).and_then(parse);
+        let row = match row {
+            Ok(row) => row,
             // The last append was cut: if it was ours, the ledger has the whole line.
-            differences.behind = true;
-            break;
+            Err(_) if !whole => break,
+            Err(why) => return Err(damaged_line(&path, number, &why)),
         };
-        let row = std::str::from_utf8(complete)
-            .map_err(|_| "it is not UTF-8".to_owned())
-            .and_then(parse)
-            .map_err(|why| damaged_line(&path, number, &why))?;
-        differences.lines += 1;
-        match ledger.certificate(authority.id(), &row.serial)? {
+        let known = ledger.certificate(authority.id(), &row.serial)?;
+        known_lines += u64::from(known.is_some());
+        match known {
             None => differences.foreign.push(with_certificate(authority.layout(), row)?),
             Some(known) if known.status == row.status => {}
             // The ledger knows of a revocation that the file does not show yet.
@@ -184,13 +194,7 @@ pub fn compare(authority: &Authority, ledger: &Ledger) -> Result<Differences, Fa
             Some(known) => differences.foreign.push(CertificateRow { der: known.der, ..row }),
         }
     }
-    let mut rows = 0;
-    ledger.for_each_certificate(authority.id(), 0, |_| {
-        rows += 1;
-        Ok(())
-    })?;
-    let ours = differences.lines - differences.foreign.iter().filter(|row| row.seq == 0).count() as u64;
-    differences.behind |= ours < rows;
+    differences.behind |= known_lines != ledger.certificates(authority.id())?;
     Ok(differences)
 }
 
@@ -215,6 +219,7 @@ pub fn restore_certificates(
     ledger: &Ledger,
     after: i64,
 ) -> Result<u64, Fault> {
+    durable::directory(&authority.layout().file("newcerts"), 0o755)?;
     let mut restored = 0;
     ledger.for_each_certificate(authority.id(), after, |row| {
         if !copy_is_right(authority.layout(), &row)? {

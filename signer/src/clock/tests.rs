@@ -71,7 +71,8 @@ fn drift_is_measured_against_the_boot_clock() {
     let drift = sync.report().unwrap().drift_ppm.unwrap();
     assert!((drift - 10.0).abs() < 0.01, "{drift}");
     let stored: Report =
-        serde_json::from_slice(&durable::read(&scratch.path().join("timesync.json")).unwrap()).unwrap();
+        serde_json::from_slice(&durable::read(&scratch.path().join("timesync.json")).unwrap())
+            .unwrap();
     assert_eq!(Some(stored), sync.report());
 }
 

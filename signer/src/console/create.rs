@@ -3,20 +3,22 @@
 //! An authority is made in a directory beside its final place and moved there whole, so that a
 //! pulled plug leaves either nothing of it or all of it.
 
-use std::{fs, io::IsTerminal as _, path::Path};
+use std::{
+    fs,
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+};
 
 use openssl::x509::X509;
-use protocol::{
-    message::{Digest, Name, RefusalCode, Serial},
-};
+use protocol::message::{AUTHORITIES_MAX, Digest, Name, RefusalCode, Serial, Subject};
 
 use super::{CreateArguments, Failure, OpenPgpKey, refuse};
 use crate::{
     audit::Event,
-    authority::{Authority, Layout},
+    authority::{self, Authority, Layout, read_chain},
     calendar::UnixTime,
     clock::Moment,
-    durable,
+    durable::{self, Lock},
     fault::Fault,
     keys::{CaKey, Secret},
     ledger::Ledger,
@@ -35,15 +37,14 @@ const ROOT_PROFILE: &str = include_str!("../../profiles/subca.toml");
 /// Makes an empty store.
 pub(super) fn init(store: &Path, now: Moment) -> Result<(), Failure> {
     let ledger_path = vault::ledger_path(store);
-    if ledger_path.exists() {
+    if Ledger::is_made(&ledger_path)? {
         return Err(Fault::Configuration(format!(
             "{} holds a store already; nothing was changed",
             store.display()
         ))
         .into());
     }
-    fs::create_dir_all(store.parent().unwrap_or(store))
-        .map_err(Fault::disk("create", store))?;
+    fs::create_dir_all(store.parent().unwrap_or(store)).map_err(Fault::disk("create", store))?;
     for (part, mode) in
         [("", 0o700), ("audit", 0o700), ("authorities", 0o755), ("openpgp", 0o700), ("run", 0o755)]
     {
@@ -55,8 +56,8 @@ pub(super) fn init(store: &Path, now: Moment) -> Result<(), Failure> {
     tx.commit()?;
     vault::follow_audit(store, &mut ledger)?;
     durable::sync_directory(&ledger_path)?;
-    println!("made an empty store in {}", store.display());
-    println!("next: signer authority create NAME --subject DN --key rsa:4096");
+    say!("made an empty store in {}", store.display());
+    say!("next: signer authority create NAME --subject DN --key rsa:4096");
     Ok(())
 }
 
@@ -72,58 +73,124 @@ pub(super) fn authority(
     let subject = name::parse(&arguments.subject)
         .map_err(|error| Fault::Configuration(format!("--subject: {error}")))?;
     let layout = Layout::new(store, &arguments.name);
+    // One authority is made at a time.
+    let _lock = Lock::wait(&store.join("console.lock"))?;
     let mut ledger = Ledger::open(&vault::ledger_path(store))?;
-    if layout.directory().exists() || ledger.authority(&arguments.name)?.is_some() {
-        return Err(Fault::Configuration(format!(
-            "authority {} is there already; nothing was changed",
-            arguments.name
-        ))
-        .into());
-    }
     let floor = ledger.time_floor()?;
     if now.unix() < floor {
         let fault = Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() };
         return Err(fault.into());
     }
+    let made = match left_over(&layout, &ledger, arguments)? {
+        Some(made) => made,
+        None => {
+            if authority::names(store)?.len() >= AUTHORITIES_MAX {
+                return Err(Fault::Configuration(format!(
+                    "the store has {AUTHORITIES_MAX} authorities, more the frontend is never told \
+                     of; use another store"
+                ))
+                .into());
+            }
+            make(store, &mut ledger, arguments, subject, passphrase, &mut random, now)?
+        }
+    };
+    finish(store, &made, &mut ledger, arguments, passphrase, &mut random, now)?;
+    let authority = Authority::load(store, &arguments.name, &ledger, passphrase)?;
+    tell(&authority, &made, json)
+}
+
+/// What an earlier attempt left whose plug was pulled after its directory was moved in place: it
+/// is finished, not made again.
+fn left_over(
+    layout: &Layout,
+    ledger: &Ledger,
+    arguments: &CreateArguments,
+) -> Result<Option<Made>, Failure> {
+    let id = ledger.authority(&arguments.name)?;
+    let exists = layout.directory().exists();
+    let has_crl = id.map(|id| ledger.newest_crl(id)).transpose()?.flatten().is_some();
+    match (exists, id) {
+        (false, None) => Ok(None),
+        (true, _) if !has_crl => {
+            let chain = read_chain(&layout.file("chain.pem"))?;
+            let own = X509::from_der(&chain[0]).map_err(Fault::from)?; // `read_chain` has one
+            let subject = name::from_x509(own.subject_name());
+            eprintln!("{} was left unfinished by an earlier attempt; finishing it", arguments.name);
+            let (certificate, chain) = (chain[0].clone(), chain[1..].to_vec());
+            Ok(Some(Made { certificate, chain, subject }))
+        }
+        (true, _) => Err(Fault::Configuration(format!(
+            "authority {} is there already; nothing was changed",
+            arguments.name
+        ))
+        .into()),
+        (false, Some(_)) => Err(Fault::Configuration(format!(
+            "the ledger has authority {}, but {} is gone; restore it, or choose another name",
+            arguments.name,
+            layout.directory().display()
+        ))
+        .into()),
+    }
+}
+
+/// Makes the key and the certificate, and moves the whole directory to its place.
+fn make(
+    store: &Path,
+    ledger: &mut Ledger,
+    arguments: &CreateArguments,
+    subject: Subject,
+    passphrase: Option<&Secret>,
+    random: &mut Random,
+    now: Moment,
+) -> Result<Made, Failure> {
+    let layout = Layout::new(store, &arguments.name);
     if std::io::stderr().is_terminal() {
         eprintln!("making a key of kind {}; this may take some seconds", arguments.key);
     }
     let key = CaKey::generate(arguments.key)?;
-    let wish = Wish {
-        subject,
-        names: Vec::new(),
-        days: arguments.days,
-        public_key: key.public_key()?,
-    };
+    let wish =
+        Wish { subject, names: Vec::new(), days: arguments.days, public_key: key.public_key()? };
     let made = match &arguments.issued_by {
-        None => self_signed(&key, wish, &mut random, now.unix())?,
-        Some(parent) => {
-            issued_by(store, parent, &mut ledger, wish, passphrase, &mut random, now.unix())?
-        }
+        None => self_signed(&key, wish, random, now.unix())?,
+        Some(parent) => issued_by(store, parent, ledger, wish, passphrase, random, now.unix())?,
     };
     let staging = store.join("authorities").join(format!(".{}.new", arguments.name));
     write_directory(&staging, &key, &made, arguments.unattended_root, passphrase)?;
-    fs::rename(&staging, layout.directory())
-        .map_err(Fault::disk("rename", &staging))?;
+    fs::rename(&staging, layout.directory()).map_err(Fault::disk("rename", &staging))?;
     durable::sync_directory(layout.directory())?;
+    Ok(made)
+}
 
-    let mut tx = ledger.begin(now.unix())?;
-    let id = tx.add_authority(&arguments.name)?;
-    if made.chain.is_empty() {
-        // The root's own serial is the first of its counter.
-        tx.next_serial_counter(id)?;
+/// Gives a directory that is in its place its row, its first CRL and its files.
+fn finish(
+    store: &Path,
+    made: &Made,
+    ledger: &mut Ledger,
+    arguments: &CreateArguments,
+    passphrase: Option<&Secret>,
+    random: &mut Random,
+    now: Moment,
+) -> Result<(), Failure> {
+    if ledger.authority(&arguments.name)?.is_none() {
+        let mut tx = ledger.begin(now.unix())?;
+        let id = tx.add_authority(&arguments.name)?;
+        if made.chain.is_empty() {
+            // The root's own serial is the first of its counter.
+            tx.next_serial_counter(id)?;
+        }
+        tx.audit(&Event::AuthorityCreated {
+            authority: arguments.name.to_string(),
+            subject: made.subject.clone(),
+            certificate: Digest::of(&made.certificate).to_string(),
+        })?;
+        tx.commit()?;
     }
-    tx.audit(&Event::AuthorityCreated {
-        authority: arguments.name.to_string(),
-        subject: made.subject.clone(),
-        certificate: Digest::of(&made.certificate).to_string(),
-    })?;
-    tx.commit()?;
-    let authority = Authority::load(store, &arguments.name, &ledger, passphrase)?;
-    vault::sign_crl(&authority, &mut ledger, now.unix())?;
-    vault::settle(&authority, &mut ledger, vault::random_octets(&mut random)?)?;
-    vault::follow_audit(store, &mut ledger)?;
-    tell(&authority, &made, json)
+    let authority = Authority::load(store, &arguments.name, ledger, passphrase)?;
+    vault::sign_crl(&authority, ledger, now.unix())?;
+    let lock = vault::lock(&authority)?;
+    vault::settle(&authority, ledger, vault::random_octets(random)?, &lock)?;
+    vault::follow_audit(store, ledger)?;
+    Ok(())
 }
 
 fn tell(authority: &Authority, made: &Made, json: bool) -> Result<(), Failure> {
@@ -137,12 +204,12 @@ fn tell(authority: &Authority, made: &Made, json: bool) -> Result<(), Failure> {
             "not_after": authority.not_after().to_string(),
             "directory": directory,
         });
-        println!("{value}");
+        say!("{value}");
     } else {
-        println!("authority {} is ready: {}", authority.name(), made.subject);
-        println!("  valid until  {}", authority.not_after());
-        println!("  SHA-256      {fingerprint}");
-        println!("  directory    {directory}");
+        say!("authority {} is ready: {}", authority.name(), made.subject);
+        say!("  valid until  {}", authority.not_after());
+        say!("  SHA-256      {fingerprint}");
+        say!("  directory    {directory}");
     }
     Ok(())
 }
@@ -210,8 +277,18 @@ fn issued_by(
         let text = format!("{parent} has no profile subca, so it certifies no authority");
         return refuse(RefusalCode::ProfileUnknown, text);
     };
+    if issuer.certificate().pathlen() == Some(0) {
+        return Err(Fault::Configuration(format!(
+            "{parent} may certify no authority: its own certificate has path length 0 (RFC 5280 \
+             4.2.1.9); use the authority that issued it"
+        ))
+        .into());
+    }
     let subject = name::one_line(&wish.subject);
     let permit = profile.permit(wish, now, issuer.not_after())?;
+    // Held until the files show it: a vault that starts now must not take the intent for one
+    // that a crash left.
+    let lock = vault::lock(&issuer)?;
     let mut tx = ledger.begin(now)?;
     let serial =
         vault::serial(tx.next_serial_counter(issuer.id())?, vault::random_octets(random)?)?;
@@ -225,7 +302,7 @@ fn issued_by(
     let mut tx = ledger.begin(now)?;
     tx.store_certificate(intent, &certificate)?;
     tx.commit()?;
-    vault::settle(&issuer, ledger, vault::random_octets(random)?)?;
+    vault::settle(&issuer, ledger, vault::random_octets(random)?, &lock)?;
     let own = issuer.certificate().to_der().map_err(Fault::from)?;
     let chain = std::iter::once(own).chain(issuer.chain().iter().cloned()).collect();
     Ok(Made { certificate, chain, subject })
@@ -244,7 +321,8 @@ fn write_directory(
         fs::remove_dir_all(directory).map_err(Fault::disk("remove", directory))?;
     }
     durable::directory(directory, 0o755)?;
-    for (part, mode) in [("private", 0o700), ("profiles", 0o755), ("newcerts", 0o755), ("crl", 0o755)]
+    for (part, mode) in
+        [("private", 0o700), ("profiles", 0o755), ("newcerts", 0o755), ("crl", 0o755)]
     {
         durable::directory(&directory.join(part), mode)?;
     }
@@ -301,8 +379,7 @@ pub(super) fn openpgp(
         OpenPgpKey::Ed25519 => CaAlgorithm::Ed25519,
         OpenPgpKey::Rsa4096 => CaAlgorithm::Rsa4096,
     };
-    let (key, revocation) =
-        openpgp::create(store, user_id, now.unix(), algorithm, passphrase)?;
+    let (key, revocation) = openpgp::create(store, user_id, now.unix(), algorithm, passphrase)?;
     let public = store.join("openpgp/public.asc");
     durable::replace(&public, key.public_armoured()?.as_bytes(), 0o644)?;
     let fingerprint = key.fingerprint();
@@ -311,10 +388,13 @@ pub(super) fn openpgp(
     tx.audit(&Event::OpenPgpCreated { fingerprint: fingerprint.clone() })?;
     tx.commit()?;
     vault::follow_audit(store, &mut ledger)?;
-    println!("the OpenPGP key {fingerprint} is ready: {user_id}");
-    println!("public key: {}", public.display());
-    println!("Its revocation certificate follows. Print it, lock it away; it is not kept here.");
-    println!();
-    print!("{revocation}");
+    say!("the OpenPGP key {fingerprint} is ready: {user_id}");
+    say!("public key: {}", public.display());
+    say!("Its revocation certificate follows. Print it, lock it away; it is not kept here.");
+    say!("");
+    // Nobody has it but this reader: what cannot be written must be said.
+    std::io::stdout()
+        .write_all(revocation.as_bytes())
+        .map_err(Fault::disk("write the revocation certificate to", "standard output"))?;
     Ok(())
 }

@@ -22,19 +22,19 @@ use crate::{
 pub(super) fn authorities(store: &Path, now: Moment, as_json: bool) -> Result<(), Failure> {
     let rows = authority_rows(store, now.unix())?;
     if as_json {
-        println!("{}", json!({ "authorities": rows }));
+        say!("{}", json!({ "authorities": rows }));
         return Ok(());
     }
     if rows.is_empty() {
-        println!("no authority yet; make one with `signer authority create`");
+        say!("no authority yet; make one with `signer authority create`");
     }
     for row in rows {
-        println!("{}", row["name"].as_str().unwrap_or_default());
-        println!("  subject      {}", text(&row["subject"]));
-        println!("  valid until  {}", text(&row["not_after"]));
-        println!("  issued by    {}", text(&row["issuer"]));
-        println!("  CRL          number {}, {} entries", row["crl_number"], row["crl_entries"]);
-        println!("  next CRL by  {}", text(&row["crl_next_update"]));
+        say!("{}", row["name"].as_str().unwrap_or_default());
+        say!("  subject      {}", text(&row["subject"]));
+        say!("  valid until  {}", text(&row["not_after"]));
+        say!("  issued by    {}", text(&row["issuer"]));
+        say!("  CRL          number {}, {} entries", row["crl_number"], row["crl_entries"]);
+        say!("  next CRL by  {}", text(&row["crl_next_update"]));
     }
     Ok(())
 }
@@ -95,20 +95,23 @@ pub(super) fn status(store: &Path, now: Moment, as_json: bool) -> Result<(), Fai
             "last_signature": floor.to_string(),
             "warnings": warnings,
         });
-        println!("{value}");
+        say!("{value}");
         return Ok(());
     }
     let link_text = link["text"].as_str().unwrap_or("nothing heard yet");
-    println!("signer       {}", if running { "running" } else { "not running" });
+    say!("signer       {}", if running { "running" } else { "not running" });
     if running {
-        println!("link         {link_text}");
+        say!("link         {link_text}");
     }
     let parts: Vec<String> =
         outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
-    println!("requests     {count} ({})", if parts.is_empty() { "none".into() } else { parts.join(", ") });
-    println!("waiting      {} answers not yet acknowledged by the frontend", ledger.unacknowledged()?);
+    say!(
+        "requests     {count} ({})",
+        if parts.is_empty() { "none".into() } else { parts.join(", ") }
+    );
+    say!("waiting      {} answers not yet acknowledged by the frontend", ledger.unacknowledged()?);
     for row in &authorities {
-        println!(
+        say!(
             "authority    {}: CRL {} with {} entries, {} hours left",
             text(&row["name"]),
             row["crl_number"],
@@ -117,10 +120,10 @@ pub(super) fn status(store: &Path, now: Moment, as_json: bool) -> Result<(), Fai
         );
     }
     if floor.0 > 0 {
-        println!("last signed  {floor}");
+        say!("last signed  {floor}");
     }
     for warning in warnings.as_array().into_iter().flatten() {
-        println!("WARNING      {}", text(warning));
+        say!("WARNING      {}", text(warning));
     }
     Ok(())
 }
@@ -163,27 +166,27 @@ pub(super) fn time(store: &Path, now: Moment, as_json: bool) -> Result<(), Failu
             "usable": age_s.is_some(),
             "script": script,
         });
-        println!("{value}");
+        say!("{value}");
         return Ok(());
     }
-    println!("this machine    {}", now.unix());
+    say!("this machine    {}", now.unix());
     match age_s {
         Some(age) => {
             let frontend = report.newest.hint_unix_us / 1_000_000 + age;
-            println!("the frontend    {} (hint {age} s old)", UnixTime(frontend));
+            say!("the frontend    {} (hint {age} s old)", UnixTime(frontend));
         }
-        None => println!("the frontend    unknown: the machine was restarted since the last hint"),
+        None => say!("the frontend    unknown: the machine was restarted since the last hint"),
     }
-    println!("offset          {:+.3} s at the hint", report.offset_us as f64 / 1e6);
-    println!("round trip      {:.1} ms", f64::from(report.newest.round_trip_us) / 1e3);
+    say!("offset          {:+.3} s at the hint", report.offset_us as f64 / 1e6);
+    say!("round trip      {:.1} ms", f64::from(report.newest.round_trip_us) / 1e3);
     match report.drift_ppm {
-        Some(drift) => println!("drift           {drift:+.1} ppm"),
-        None => println!("drift           not known before ten minutes of hints"),
+        Some(drift) => say!("drift           {drift:+.1} ppm"),
+        None => say!("drift           not known before ten minutes of hints"),
     }
     let synchronised = if report.newest.synchronised { "yes" } else { "no: compare with a watch" };
-    println!("synchronised    {synchronised}");
-    println!();
-    println!("Nothing was changed. To set this machine's clock, compare with your watch, then run");
-    println!("  sh {script}");
+    say!("synchronised    {synchronised}");
+    say!("");
+    say!("Nothing was changed. To set this machine's clock, compare with your watch, then run");
+    say!("  sh {script}");
     Ok(())
 }

@@ -32,6 +32,9 @@ use crate::{
 /// How often the vault looks for what is due by time alone.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What the gate keeps of the environment: its log level and where the journal is.
+const LOG_VARIABLES: [&str; 2] = ["SIGNER_LOG", "JOURNAL_STREAM"];
+
 /// The pause before a gate that ended is started again.
 const GATE_PAUSE_US: i64 = 1_000_000;
 
@@ -41,7 +44,6 @@ pub(super) fn vault(
     arguments: &RunArguments,
     log: LogForm,
 ) -> Result<ExitCode, Failure> {
-    harden()?;
     let settings = Settings {
         directory: store.to_owned(),
         passphrase: arguments.passphrase.read()?,
@@ -54,20 +56,11 @@ pub(super) fn vault(
     Loop { vault, gate: Some(gate), gate_at_us: 0, signals, arguments, log }.run()
 }
 
-/// Keys live in this process: no core dumps, no debugger, no new privileges.
-fn harden() -> Result<(), Failure> {
-    use nix::sys::{prctl, resource};
-    prctl::set_dumpable(false).context("cannot forbid core dumps")?;
-    prctl::set_no_new_privs().context("cannot give up new privileges")?;
-    resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0)
-        .context("cannot forbid core dumps")?;
-    Ok(())
-}
-
 fn stop_signals() -> Result<SignalFd, Failure> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
     mask.add(Signal::SIGINT);
+    mask.add(Signal::SIGHUP); // the terminal was closed
     mask.thread_block().context("cannot block signals")?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     Ok(SignalFd::with_flags(&mask, flags).context("cannot listen for signals")?)
@@ -91,6 +84,11 @@ impl Gate {
         };
         command.args(["--log", form, "gate", "--link", &arguments.link.to_string()]);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+        // Whatever our environment holds is not the gate's, but for where it logs.
+        command.env_clear();
+        for name in LOG_VARIABLES {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
         if let Some(name) = &arguments.gate_user {
             let user = User::from_name(name).context("cannot look up the gate's user")?;
             let user = user.ok_or_else(|| {
@@ -103,10 +101,14 @@ impl Gate {
         Ok(Self { child, framed, replies: VecDeque::new() })
     }
 
-    /// Reads up to a batch of calls.
+    /// Reads up to a batch of calls; none while the gate does not take its replies, or they
+    /// would pile up here.
     fn calls(&mut self) -> Result<Vec<Tagged<Call>>, FramingError> {
         self.framed.turn()?;
         let mut calls = Vec::new();
+        if !self.replies.is_empty() {
+            return Ok(calls);
+        }
         while calls.len() < BATCH_MAX {
             match self.framed.recv::<Tagged<Call>>()? {
                 Some(call) => calls.push(call),
@@ -148,14 +150,15 @@ struct Loop<'a> {
 impl Loop<'_> {
     fn run(mut self) -> Result<ExitCode, Failure> {
         let mut tick_at_us = 0;
+        let mut more = false;
         loop {
-            self.wait()?;
+            self.wait(if more { Duration::ZERO } else { TICK })?;
             if let Some(signal) = self.signals.read_signal().context("cannot read signals")? {
                 tracing::info!(signal = signal.ssi_signo, "stopping");
                 self.vault.tick(now()?)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            self.serve()?;
+            more = self.serve()?;
             let moment = now()?;
             if moment.boot_us >= tick_at_us {
                 self.vault.tick(moment)?;
@@ -164,49 +167,84 @@ impl Loop<'_> {
         }
     }
 
-    fn wait(&mut self) -> Result<(), Failure> {
-        let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::MAX);
+    fn wait(&mut self, longest: Duration) -> Result<(), Failure> {
+        let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
         let mut fds = vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals), PollFlags::POLLIN)];
         if let Some(gate) = &self.gate {
             fds.push(PollFd::new(gate.framed.fd(), gate.framed.interest()));
         }
-        match poll(&mut fds, tick) {
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(Failure::Process(errno.into())),
         }
     }
 
-    /// Works through every call that is there.
-    fn serve(&mut self) -> Result<(), Failure> {
+    /// Works through one batch of calls; answers whether more may wait. A gate that calls without
+    /// end keeps the vault neither from a signal nor from a CRL that is due.
+    fn serve(&mut self) -> Result<bool, Failure> {
         if self.gate.is_none() && now()?.boot_us >= self.gate_at_us {
             self.gate = Some(Gate::start(self.arguments, self.log)?);
         }
-        let Some(gate) = &mut self.gate else { return Ok(()) };
-        loop {
-            let exchanged = gate.calls().and_then(|calls| {
-                gate.send()?;
-                Ok(calls)
-            });
-            let calls = match exchanged {
-                Ok(calls) => calls,
-                Err(error) => return self.gate_ended(&error),
-            };
-            if calls.is_empty() {
-                return Ok(());
-            }
-            let replies = self.vault.handle(now()?, calls)?;
-            gate.replies.extend(replies);
-            if let Err(error) = gate.send() {
-                return self.gate_ended(&error);
-            }
+        let Some(gate) = &mut self.gate else { return Ok(false) };
+        let exchanged = gate.send().and_then(|()| gate.calls());
+        let calls = match exchanged {
+            Ok(calls) => calls,
+            Err(error) => return self.gate_ended(&error),
+        };
+        if calls.is_empty() {
+            return Ok(false);
+        }
+        let replies = self.vault.handle(now()?, calls)?;
+        gate.replies.extend(replies);
+        match gate.send() {
+            Ok(()) => Ok(true),
+            Err(error) => self.gate_ended(&error),
         }
     }
 
     /// The gate crashed, was killed, or sent nonsense: none of its bytes count any more.
-    fn gate_ended(&mut self, error: &FramingError) -> Result<(), Failure> {
+    fn gate_ended(&mut self, error: &FramingError) -> Result<bool, Failure> {
         tracing::error!("the gate ended: {error}; starting another");
         self.gate = None;
         self.gate_at_us = now()?.boot_us + GATE_PAUSE_US;
-        Ok(())
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::message::{Answer, SignerStatus};
+
+    use super::*;
+
+    #[test]
+    fn gate_that_reads_no_reply_is_asked_for_no_more_calls() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new("true").spawn().unwrap();
+        let mut gate = Gate { child, framed: Framed::new(ours).unwrap(), replies: VecDeque::new() };
+        let mut captured = Framed::new(theirs).unwrap();
+        let mut served = 0;
+        // It calls as fast as it can and never receives.
+        for _ in 0..10_000 {
+            let _ = captured.send(&Tagged { tag: 1, body: Call::Status });
+            let _ = captured.turn();
+            gate.send().unwrap();
+            let calls = gate.calls().unwrap();
+            served += calls.len();
+            gate.replies.extend(calls.iter().map(|call| {
+                let status = SignerStatus {
+                    version: protocol::bounded::Text::truncated("1"),
+                    uptime_s: 0,
+                    issued: 0,
+                    held: 0,
+                    warnings: vec![protocol::bounded::Text::truncated(&"w".repeat(200)); 16]
+                        .try_into()
+                        .unwrap(),
+                };
+                Tagged { tag: call.tag, body: Reply::Answer(Answer::Status(status)) }
+            }));
+            assert!(gate.replies.len() <= BATCH_MAX);
+        }
+        assert!(served > BATCH_MAX && served < 10_000, "{served}");
     }
 }

@@ -19,20 +19,26 @@ pub(super) fn check(store: &Path, passphrase: Option<&Secret>, json: bool) -> Re
     if json {
         let text = serde_json::to_string(&report)
             .map_err(|error| Fault::Internal(format!("the report: {error}")))?;
-        println!("{text}");
+        say!("{text}");
     } else {
-        println!(
+        say!(
             "{} certificates of {} authorities and {} audit entries looked at",
             report.certificates,
             authorities.len(),
             report.audit_entries
         );
         for finding in &report.findings {
-            println!("- {finding}");
+            say!("- {finding}");
         }
     }
+    let running = Lock::try_take(&store.join("lock"))?.is_none();
     match report.findings.len() {
         0 => Ok(()),
+        _ if running => Err(Failure::Away(
+            "the store has findings, see above; a signer is at work on it, so what it is writing \
+             just now may be among them: stop it and check again"
+                .into(),
+        )),
         1 => Err(Failure::Away("the store has 1 finding; see above".into())),
         count => Err(Failure::Away(format!("the store has {count} findings; see above"))),
     }
@@ -52,7 +58,7 @@ pub(super) fn rebuild(
     })?;
     for authority in vault::load_all(store, passphrase)? {
         let restored = vault::rebuild(store, &authority, vault::random_octets(random)?)?;
-        println!(
+        say!(
             "{}: index, serial and CRL number written, {restored} certificate copies restored",
             authority.name()
         );

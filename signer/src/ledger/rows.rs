@@ -5,9 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::AuthorityId;
-use crate::{
-    calendar::UnixTime, fault::Fault, intake::openpgp::VettedOpenPgp, lint::LintedTbs,
-};
+use crate::{calendar::UnixTime, fault::Fault, intake::openpgp::VettedOpenPgp, lint::LintedTbs};
 
 /// A TBS certificate that is on disk and may be signed, exactly once.
 #[derive(Debug)]

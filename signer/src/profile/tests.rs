@@ -60,8 +60,13 @@ fn every_default_profile_is_without_fault_and_only_subca_makes_a_ca() {
 #[test]
 fn server_names_follow_dns_rules() {
     let server = profile("server");
-    for good in ["dns:a.example.org", "dns:*.example.org", "dns:xn--gre-6ka8i.example", "ip:192.0.2.1", "ip:2001:db8::1"]
-    {
+    for good in [
+        "dns:a.example.org",
+        "dns:*.example.org",
+        "dns:xn--gre-6ka8i.example",
+        "ip:192.0.2.1",
+        "ip:2001:db8::1",
+    ] {
         assert!(decide(&server, wish("", &[good])).is_ok(), "{good}");
     }
     for bad in [
@@ -136,8 +141,16 @@ fn mail_addresses_have_one_plain_form() {
     for good in ["email:a.b+c@example.org", "email:A@EXAMPLE.org"] {
         assert!(decide(&client, wish("/CN=A", &[good])).is_ok(), "{good}");
     }
-    for bad in ["email:a", "email:@example.org", "email:a@", "email:.a@example.org", "email:a..b@example.org", "email:a,b@example.org", "email:a@localhost", "dns:a.example"]
-    {
+    for bad in [
+        "email:a",
+        "email:@example.org",
+        "email:a@",
+        "email:.a@example.org",
+        "email:a..b@example.org",
+        "email:a,b@example.org",
+        "email:a@localhost",
+        "dns:a.example",
+    ] {
         let refused = decide(&client, wish("/CN=A", &[bad])).err();
         assert_eq!(refused, Some(RefusalCode::NameRule), "{bad}");
     }

@@ -5,17 +5,11 @@
 
 use protocol::{
     bounded::{List, Text},
-    message::{
-        Answer, AuthorityEntry, Catalogue, CatalogueQuery, SerialHigh, SignerStatus,
-    },
+    message::{Answer, AuthorityEntry, Catalogue, CatalogueQuery, SerialHigh, SignerStatus},
 };
 
-use super::{Vault, too_long};
+use super::{SERIAL_JUMP_MAX, Vault, too_long};
 use crate::{audit::Event, clock::Moment, fault::Fault};
-
-/// The longest jump of a serial counter on the frontend's word; a hostile one could exhaust the
-/// 63 bits otherwise.
-const SERIAL_JUMP_MAX: u64 = 1 << 20;
 
 impl Vault {
     /// The catalogue, unless the frontend has it already.

@@ -51,7 +51,10 @@ impl Desk<'_> {
             return Err(Refusal::new(RefusalCode::OpenPgpUnavailable, text));
         }
         match days.unwrap_or(DAYS_DEFAULT) {
-            0 => Err(Refusal::new(RefusalCode::Validity, "0 days are asked for, at least 1 is needed")),
+            0 => Err(Refusal::new(
+                RefusalCode::Validity,
+                "0 days are asked for, at least 1 is needed",
+            )),
             days if days > DAYS_MAX => {
                 let text = format!("{days} days are asked for, at most {DAYS_MAX} are allowed");
                 Err(Refusal::new(RefusalCode::Validity, text))

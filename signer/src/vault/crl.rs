@@ -25,6 +25,14 @@ use crate::{
 /// 24 hours.
 const REVOCATION_WAIT_S: i64 = 60;
 
+/// A CRL is signed at once for a revocation, but a large one not for each: a second of pause for
+/// so many entries, which cost about a hundredth of a second, and never more than the wait above.
+const ENTRIES_PER_SECOND: u64 = 10_000;
+
+/// The most by which `crlnumber` may be ahead of the ledger: what a person's `openssl ca -gencrl`
+/// added, not what a damaged file says.
+const NUMBER_JUMP_MAX: u64 = 1 << 20;
+
 /// CRL files kept as patch references, newest first.
 const KEPT_CRLS: u64 = 8;
 
@@ -51,7 +59,7 @@ impl Vault {
         let Some(authority) = self.authorities.get(&fetch.authority) else {
             return Ok(Answer::CrlUnknown { authority: fetch.authority.clone() });
         };
-        if authority.signs_unattended() && self.is_stale(authority)? {
+        if authority.signs_unattended() && self.is_stale(authority, now.unix())? {
             self.sign_crl(&fetch.authority, now)?;
         }
         let authority = &self.authorities[&fetch.authority];
@@ -59,19 +67,17 @@ impl Vault {
             return Ok(Answer::CrlUnknown { authority: fetch.authority.clone() });
         };
         if fetch.have == Some(newest.digest) {
+            self.transfers.0.retain(|transfer| transfer.authority != fetch.authority);
             return Ok(Answer::CrlUnchanged { authority: fetch.authority.clone() });
         }
-        let transfer = match self.transfers.position(fetch, newest.number) {
-            Some(position) => &self.transfers.0[position],
-            None => {
-                let transfer = pack(authority, &self.ledger, fetch, newest)?;
-                if self.transfers.0.len() == TRANSFERS_MAX {
-                    self.transfers.0.pop_front();
-                }
-                self.transfers.0.push_back(transfer);
-                &self.transfers.0[self.transfers.0.len() - 1]
-            }
+        let position = match self.transfers.position(fetch, newest.number) {
+            Some(position) => position,
+            None => match self.start_transfer(now, fetch, newest)? {
+                Some(position) => position,
+                None => return Ok(Answer::CrlUnknown { authority: fetch.authority.clone() }),
+            },
         };
+        let transfer = &self.transfers.0[position];
         let offset = match fetch.resume {
             Some((digest, offset))
                 if digest == transfer.packed_digest && offset < transfer.packed.len() as u64 =>
@@ -94,10 +100,62 @@ impl Vault {
         Ok(Answer::CrlPiece(piece))
     }
 
-    /// Whether revocations wait that the newest CRL does not have.
-    fn is_stale(&self, authority: &Authority) -> Result<bool, Fault> {
-        let covered = self.ledger.newest_crl(authority.id())?.map_or(-1, |crl| crl.last_revocation);
-        Ok(self.ledger.last_revocation(authority.id())? > covered)
+    /// Packs the newest CRL; nothing if its file is lost and nobody may sign another.
+    fn start_transfer(
+        &mut self,
+        now: Moment,
+        fetch: &FetchCrl,
+        newest: CrlRow,
+    ) -> Result<Option<usize>, Fault> {
+        let authority = &self.authorities[&fetch.authority];
+        // One patch and one whole for each CRL: packing costs time, and a peer may name any
+        // reference.
+        let reference = match fetch.have {
+            Some(digest) if !self.transfers.has_patch(&fetch.authority, newest.number) => {
+                reference(authority, &self.ledger, digest, newest.number)?
+            }
+            _ => None,
+        };
+        if reference.is_none()
+            && let Some(position) = self.transfers.whole(&fetch.authority, newest.number)
+        {
+            return Ok(Some(position));
+        }
+        let (crl, der) = match stored(authority, &newest) {
+            Some(der) => (newest, der),
+            None => {
+                let unattended = authority.signs_unattended();
+                let (number, name) = (newest.number, &fetch.authority);
+                self.warn(format!("{name}: the file of CRL {number} is missing or damaged"));
+                if !unattended {
+                    return Ok(None);
+                }
+                let crl = self.sign_crl(&fetch.authority, now)?;
+                let path = self.authorities[&fetch.authority].layout().crl(crl.number);
+                (crl, durable::read(&path)?)
+            }
+        };
+        let packed = patch::pack_object(&der, reference.as_deref());
+        if self.transfers.0.len() == TRANSFERS_MAX {
+            self.transfers.0.pop_front();
+        }
+        self.transfers.0.push_back(Transfer {
+            authority: fetch.authority.clone(),
+            have: fetch.have.filter(|_| reference.is_some()),
+            packed_digest: Digest::of(&packed),
+            packed,
+            crl,
+        });
+        Ok(Some(self.transfers.0.len() - 1))
+    }
+
+    /// Whether revocations wait that the newest CRL does not have, and a large CRL is not asked
+    /// for too soon after the last.
+    fn is_stale(&self, authority: &Authority, now: UnixTime) -> Result<bool, Fault> {
+        let Some(newest) = self.ledger.newest_crl(authority.id())? else { return Ok(true) };
+        let pause_s = i64::try_from(newest.entries / ENTRIES_PER_SECOND).unwrap_or(i64::MAX);
+        let rested = now.0.saturating_sub(newest.this_update.0) >= pause_s.min(REVOCATION_WAIT_S);
+        Ok(rested && self.ledger.last_revocation(authority.id())? > newest.last_revocation)
     }
 
     /// Signs every CRL whose time has come.
@@ -115,21 +173,45 @@ impl Vault {
         Ok(())
     }
 
-    fn sign_crl(&mut self, name: &Name, now: Moment) -> Result<(), Fault> {
+    fn sign_crl(&mut self, name: &Name, now: Moment) -> Result<CrlRow, Fault> {
         let time = self.signing_time(now)?;
         let authority = &self.authorities[name];
         let crl = sign(authority, &mut self.ledger, time)?;
         tracing::info!(authority = %name, crl_number = crl.number, entries = crl.entries, "CRL signed");
         self.transfers.0.retain(|transfer| transfer.authority != *name);
-        self.follow_audit(now)
+        self.follow_audit(now)?;
+        Ok(crl)
     }
 }
 
 impl Transfers {
+    /// The transfer that goes on with what the frontend has.
     fn position(&self, fetch: &FetchCrl, number: u64) -> Option<usize> {
         self.0.iter().position(|transfer| {
             transfer.authority == fetch.authority
                 && transfer.have == fetch.have
+                && transfer.crl.number == number
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn has_patch(&self, authority: &Name, number: u64) -> bool {
+        self.0.iter().any(|transfer| {
+            transfer.authority == *authority
+                && transfer.have.is_some()
+                && transfer.crl.number == number
+        })
+    }
+
+    /// The transfer of a CRL that needs no reference.
+    fn whole(&self, authority: &Name, number: u64) -> Option<usize> {
+        self.0.iter().position(|transfer| {
+            transfer.authority == *authority
+                && transfer.have.is_none()
                 && transfer.crl.number == number
         })
     }
@@ -151,7 +233,13 @@ pub(crate) fn sign(
     ledger: &mut Ledger,
     time: UnixTime,
 ) -> Result<CrlRow, Fault> {
+    // One at a time: the console may sign beside the vault.
+    let _lock = super::lock(authority)?;
+    let (_, ours) = ledger.counters(authority.id())?;
+    let theirs =
+        number_in_file(authority).filter(|next| next.saturating_sub(ours) <= NUMBER_JUMP_MAX);
     let tx = ledger.begin(time)?;
+    tx.raise_crl_number(authority.id(), theirs.map_or(0, |next| next.saturating_sub(1)))?;
     let number = tx.next_crl_number(authority.id())?;
     tx.commit()?;
 
@@ -165,6 +253,7 @@ pub(crate) fn sign(
     let next_update = UnixTime(time.0 + days * DAY_S);
     let unsigned = crl::certificate_list(authority.issuer(), number, time, next_update, &entries);
     let der = authority.sign_crl(&unsigned)?;
+    durable::directory(&authority.layout().file("crl"), 0o755)?;
     durable::replace(&authority.layout().crl(number), &der, 0o644)?;
 
     let row = CrlRow {
@@ -193,37 +282,52 @@ pub(crate) fn write_number(authority: &Authority, number: u64) -> Result<(), Fau
     durable::replace_lazily(&path, format!("{padded}\n").as_bytes(), 0o644)
 }
 
+/// The number in `crlnumber`, where one can be read.
+fn number_in_file(authority: &Authority) -> Option<u64> {
+    let text = std::fs::read_to_string(authority.layout().file("crlnumber")).ok()?;
+    u64::from_str_radix(text.trim_end(), 16).ok()
+}
+
+/// Brings `crlnumber` and `crl/current.crl` to where the ledger is.
+pub(super) fn follow(authority: &Authority, ledger: &Ledger) -> Result<(), Fault> {
+    let (_, number) = ledger.counters(authority.id())?;
+    if number_in_file(authority).is_none_or(|next| next <= number) {
+        write_number(authority, number)?;
+    }
+    let Some(newest) = ledger.newest_crl(authority.id())? else { return Ok(()) };
+    let current = authority.layout().file("crl/current.crl");
+    let is_current = std::fs::read(&current).is_ok_and(|der| Digest::of(&der) == newest.digest);
+    match stored(authority, &newest).filter(|_| !is_current) {
+        Some(der) => durable::replace_lazily(&current, &der, 0o644),
+        None => Ok(()),
+    }
+}
+
+/// The file of a CRL, if it is there and as it was signed.
+fn stored(authority: &Authority, crl: &CrlRow) -> Option<Vec<u8>> {
+    let der = std::fs::read(authority.layout().crl(crl.number)).ok()?;
+    (Digest::of(&der) == crl.digest).then_some(der)
+}
+
+/// The CRL that the frontend holds, if we still have it.
+fn reference(
+    authority: &Authority,
+    ledger: &Ledger,
+    digest: Digest,
+    newest: u64,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let oldest = newest.saturating_sub(KEPT_CRLS);
+    let number = ledger.crl_number_of(authority.id(), digest, oldest)?;
+    let bytes = number.and_then(|number| std::fs::read(authority.layout().crl(number)).ok());
+    Ok(bytes.filter(|bytes| Digest::of(bytes) == digest))
+}
+
 /// Removes the CRL file that is no longer needed as a reference. The ledger keeps its record.
 fn remove_old(authority: &Authority, number: u64) {
     if let Some(old) = number.checked_sub(KEPT_CRLS) {
         // A number that was spent without a CRL, or a file that a person took away, is no fault.
         let _ = std::fs::remove_file(authority.layout().crl(old));
     }
-}
-
-/// Packs the newest CRL against the one that the frontend holds, if we still have that.
-fn pack(
-    authority: &Authority,
-    ledger: &Ledger,
-    fetch: &FetchCrl,
-    crl: CrlRow,
-) -> Result<Transfer, Fault> {
-    let der = durable::read(&authority.layout().crl(crl.number))?;
-    let reference = match fetch.have {
-        Some(digest) => ledger
-            .crl_number_of(authority.id(), digest)?
-            .and_then(|number| std::fs::read(authority.layout().crl(number)).ok())
-            .filter(|bytes| Digest::of(bytes) == digest),
-        None => None,
-    };
-    let packed = patch::pack_object(&der, reference.as_deref());
-    Ok(Transfer {
-        authority: fetch.authority.clone(),
-        have: fetch.have,
-        packed_digest: Digest::of(&packed),
-        packed,
-        crl,
-    })
 }
 
 /// Eight random octets for a serial.

@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -17,9 +16,9 @@ use crate::{
     audit,
     authority::{self, Authority, index},
     clock::Moment,
-    durable::Lock,
+    durable::{self, Lock},
     fault::Fault,
-    ledger::{CertificateRow, Intent, Ledger, Status},
+    ledger::{CertificateRow, FilesAt, Intent, Ledger, Status},
 };
 
 /// What is owed to the files.
@@ -44,6 +43,11 @@ const SEGMENT_ENTRIES: u64 = 100_000;
 impl Files {
     pub(super) fn note_revocation(&mut self, name: &Name) {
         self.revoked.insert(name.clone());
+    }
+
+    #[cfg(test)]
+    pub(super) fn pause_rewrites(&mut self, name: &Name) {
+        self.rewrite_at_us.insert(name.clone(), i64::MAX);
     }
 }
 
@@ -72,80 +76,93 @@ impl Vault {
             });
         }
         for (name, rows) in by_authority {
-            self.adopt_changes(&name)?;
-            let authority = &self.authorities[&name];
-            let _lock = lock(authority)?;
-            index::append(authority.layout(), &rows)?;
-            let mut random = [0; 8];
-            (self.random)(&mut random)?;
-            let (counter, _) = self.ledger.counters(authority.id())?;
-            index::write_serial(authority.layout(), counter, random)?;
-            self.files.stamps.insert(name.clone(), index::stamp(authority.layout())?);
-            self.files.unsynced.insert(name);
+            let _lock = lock(&self.authorities[&name])?;
+            for row in &rows {
+                index::write_certificate(self.authorities[&name].layout(), row)?;
+            }
+            match self.adopt_changes(&name)? {
+                Index::AsWeLeftIt => index::append(self.authorities[&name].layout(), &rows)?,
+                // Who wrote it read the ledger, and had some of these lines or none.
+                Index::Changed { behind: true } => {
+                    index::rewrite(&self.authorities[&name], &self.ledger)?;
+                }
+                Index::Changed { behind: false } => {}
+            }
+            self.write_serial(&name)?;
+            self.note_index(&name)?;
         }
+        Ok(())
+    }
+
+    fn write_serial(&mut self, name: &Name) -> Result<(), Fault> {
+        let random = super::random_octets(&mut self.random)?;
+        let authority = &self.authorities[name];
+        let (counter, _) = self.ledger.counters(authority.id())?;
+        index::write_serial(authority.layout(), counter, random)
+    }
+
+    /// Notes how we leave the index, and that it is not synced.
+    fn note_index(&mut self, name: &Name) -> Result<(), Fault> {
+        let stamp = index::stamp(self.authorities[name].layout())?;
+        self.files.stamps.insert(name.clone(), stamp);
+        self.files.unsynced.insert(name.clone());
         Ok(())
     }
 
     /// Takes in what other programs wrote to any index, before serials are chosen.
     pub(super) fn adopt_all_changes(&mut self) -> Result<(), Fault> {
         let names: Vec<Name> = self.authorities.keys().cloned().collect();
-        names.iter().try_for_each(|name| self.adopt_changes(name))
-    }
-
-    /// If somebody else wrote the index since we did, takes their lines in first.
-    fn adopt_changes(&mut self, name: &Name) -> Result<(), Fault> {
-        let authority = &self.authorities[name];
-        let stamp = index::stamp(authority.layout())?;
-        if self.files.stamps.get(name).is_none_or(|ours| *ours == stamp) {
-            return Ok(());
+        for name in names {
+            if self.adopt_changes(&name)? == (Index::Changed { behind: true }) {
+                let _lock = lock(&self.authorities[&name])?;
+                index::rewrite(&self.authorities[&name], &self.ledger)?;
+                self.note_index(&name)?;
+            }
         }
-        tracing::info!(authority = %name, "the index was changed by another program");
-        self.adopt(name)?;
-        self.files.stamps.insert(name.clone(), stamp);
         Ok(())
     }
 
-    /// Takes foreign lines into the ledger; answers whether the file is behind the ledger.
-    fn adopt(&mut self, name: &Name) -> Result<bool, Fault> {
-        let authority = &self.authorities[name];
-        let differences = index::compare(authority, &self.ledger)?;
-        if differences.foreign.is_empty() {
-            return Ok(differences.behind);
+    /// If somebody else wrote the index since we did, takes their lines in first.
+    fn adopt_changes(&mut self, name: &Name) -> Result<Index, Fault> {
+        let stamp = index::stamp(self.authorities[name].layout())?;
+        if self.files.stamps.get(name).is_none_or(|ours| *ours == stamp) {
+            return Ok(Index::AsWeLeftIt);
         }
-        let count = differences.foreign.len();
-        let mut tx = self.ledger.begin(self.ledger.time_floor()?)?;
-        for row in &differences.foreign {
-            tx.adopt(authority.id(), row)?;
-            // `openssl ca` counts up from the serial in our file: never take that one again.
-            if let Some(counter) = serial_counter(&row.serial) {
-                tx.raise_serial_counter(authority.id(), counter)?;
-            }
-        }
-        tx.commit()?;
-        tracing::warn!(authority = %name, count, "adopted index lines of another program");
-        Ok(differences.behind)
+        tracing::info!(authority = %name, "the index was changed by another program");
+        let behind = adopt(&self.authorities[name], &mut self.ledger)?;
+        self.files.stamps.insert(name.clone(), stamp);
+        self.files.unsynced.insert(name.clone());
+        Ok(Index::Changed { behind })
     }
 
-    /// Brings one authority's files to where the ledger is, after a start.
-    pub(super) fn reconcile(&mut self, name: &Name, _now: Moment) -> Result<(), Fault> {
+    /// Brings the files of the authorities that were just loaded to where the ledger is.
+    pub(super) fn reconcile_new(&mut self) -> Result<(), Fault> {
+        let is_new = |name: &&Name| !self.files.stamps.contains_key(*name);
+        let names: Vec<Name> = self.authorities.keys().filter(is_new).cloned().collect();
+        names.iter().try_for_each(|name| self.reconcile(name))
+    }
+
+    fn reconcile(&mut self, name: &Name) -> Result<(), Fault> {
         let authority = &self.authorities[name];
-        let (after, left) = self.ledger.files_at(authority.id())?;
-        let stamp = index::stamp(authority.layout())?;
-        let mut newer = 0;
-        self.ledger.for_each_certificate(authority.id(), after, |_| {
-            newer += 1;
-            Ok(())
-        })?;
-        if newer > 0 || stamp != left {
-            let behind = self.adopt(name)?;
-            let authority = &self.authorities[name];
-            let _lock = lock(authority)?;
-            let restored = index::restore_certificates(authority, &self.ledger, after)?;
+        let _lock = lock(authority)?;
+        let id = authority.id();
+        let at = self.ledger.files_at(id)?;
+        if self.ledger.last_certificate(id)? > at.certificate
+            || self.ledger.last_revocation(id)? > at.revocation
+            || index::stamp(authority.layout())? != at.index_stamp
+        {
+            let behind = adopt(authority, &mut self.ledger)?;
+            let restored = index::restore_certificates(authority, &self.ledger, at.certificate)?;
             if behind || restored > 0 {
                 tracing::info!(authority = %name, restored, "files brought to the ledger's state");
                 index::rewrite(authority, &self.ledger)?;
             }
             self.files.unsynced.insert(name.clone());
+        }
+        super::crl::follow(authority, &self.ledger)?;
+        let (counter, _) = self.ledger.counters(id)?;
+        if index::serial_is_behind(authority.layout(), counter) {
+            self.write_serial(name)?;
         }
         let stamp = index::stamp(self.authorities[name].layout())?;
         self.files.stamps.insert(name.clone(), stamp);
@@ -158,23 +175,19 @@ impl Vault {
             .files
             .revoked
             .iter()
-            .filter(|name| {
-                self.files.rewrite_at_us.get(*name).is_none_or(|at| *at <= now.boot_us)
-            })
+            .filter(|name| self.files.rewrite_at_us.get(*name).is_none_or(|at| *at <= now.boot_us))
             .cloned()
             .collect();
         for name in due {
+            let _lock = lock(&self.authorities[&name])?;
             self.adopt_changes(&name)?;
-            let authority = &self.authorities[&name];
             let lines_before = self.ledger.issued()?;
-            let _lock = lock(authority)?;
-            index::rewrite(authority, &self.ledger)?;
+            index::rewrite(&self.authorities[&name], &self.ledger)?;
             // A line costs about two microseconds; waiting is free when the index is small.
             let pause_us = (2 * lines_before.min(1 << 40) as i64) * REWRITE_SHARE;
             self.files.rewrite_at_us.insert(name.clone(), now.boot_us + pause_us);
-            self.files.stamps.insert(name.clone(), index::stamp(authority.layout())?);
             self.files.revoked.remove(&name);
-            self.files.unsynced.insert(name);
+            self.note_index(&name)?;
         }
         Ok(())
     }
@@ -183,11 +196,16 @@ impl Vault {
     pub(super) fn sync_files(&mut self, _now: Moment) -> Result<(), Fault> {
         for name in std::mem::take(&mut self.files.unsynced) {
             let authority = &self.authorities[&name];
+            // Else a row that the console has not followed yet would count as followed.
+            let _lock = lock(authority)?;
+            let mut at = followed(authority, &self.ledger)?;
+            at.index_stamp = self.files.stamps.get(&name).cloned().unwrap_or_default();
+            if self.files.revoked.contains(&name) {
+                at.revocation = self.ledger.files_at(authority.id())?.revocation;
+            }
             sync_authority(authority)?;
-            let seq = self.ledger.last_certificate(authority.id())?;
-            let stamp = self.files.stamps.get(&name).cloned().unwrap_or_default();
             let tx = self.ledger.begin(self.ledger.time_floor()?)?;
-            tx.set_files_at(authority.id(), seq, &stamp)?;
+            tx.set_files_at(authority.id(), &at)?;
             tx.commit()?;
         }
         Ok(())
@@ -197,6 +215,54 @@ impl Vault {
     pub(super) fn follow_audit(&mut self, _now: Moment) -> Result<(), Fault> {
         follow_audit(&self.directory, &mut self.ledger)
     }
+}
+
+/// What was found at an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Index {
+    AsWeLeftIt,
+    /// Another program wrote it; its lines are in the ledger now.
+    Changed {
+        /// The ledger has more.
+        behind: bool,
+    },
+}
+
+/// Takes foreign lines into the ledger; answers whether the file is behind the ledger.
+fn adopt(authority: &Authority, ledger: &mut Ledger) -> Result<bool, Fault> {
+    let differences = index::compare(authority, ledger)?;
+    if differences.foreign.is_empty() {
+        return Ok(differences.behind);
+    }
+    let (name, count) = (authority.name(), differences.foreign.len());
+    let (ours, _) = ledger.counters(authority.id())?;
+    let mut tx = ledger.begin(ledger.time_floor()?)?;
+    for row in &differences.foreign {
+        tx.adopt(authority.id(), row)?;
+        // `openssl ca` counts up from the serial in our file: never take that one again. Serials
+        // far from ours are another program's own, and must not use up our counter.
+        if let Some(counter) = serial_counter(&row.serial).filter(|counter| is_near(*counter, ours))
+        {
+            tx.raise_serial_counter(authority.id(), counter)?;
+        }
+    }
+    tx.commit()?;
+    tracing::warn!(authority = %name, count, "adopted index lines of another program");
+    Ok(differences.behind)
+}
+
+/// Whether a serial counter above ours was counted up from ours.
+fn is_near(counter: u64, ours: u64) -> bool {
+    counter.saturating_sub(ours) <= super::SERIAL_JUMP_MAX
+}
+
+/// How far the files are once everything that the ledger now has is written.
+fn followed(authority: &Authority, ledger: &Ledger) -> Result<FilesAt, Fault> {
+    Ok(FilesAt {
+        certificate: ledger.last_certificate(authority.id())?,
+        revocation: ledger.last_revocation(authority.id())?,
+        index_stamp: String::new(),
+    })
 }
 
 /// Appends new audit entries to the segment files of a store.
@@ -237,8 +303,7 @@ fn segment_path(store: &Path, number: u64) -> PathBuf {
 
 /// Appends `text`, after cutting what a crash left behind entry `done`.
 fn append_segment(path: &Path, text: &str, done: u64) -> Result<(), Fault> {
-    let mut file = std::fs::OpenOptions::new()
-        .read(true)
+    let file = std::fs::OpenOptions::new()
         .append(true)
         .create(true)
         .open(path)
@@ -248,40 +313,43 @@ fn append_segment(path: &Path, text: &str, done: u64) -> Result<(), Fault> {
     if kept < length {
         file.set_len(kept).map_err(Fault::disk("cut", path))?;
     }
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_data())
-        .map_err(Fault::disk("append to", path))
+    durable::append(path, text.as_bytes(), 0o600)?;
+    file.sync_data().map_err(Fault::disk("append to", path))
 }
 
 /// How much of a segment holds entries up to `done`. The tail is read from its end, since only
 /// an append that a crash interrupted can be behind it.
 fn kept_length(path: &Path, done: u64) -> Result<u64, Fault> {
     use std::io::{Read, Seek, SeekFrom};
-    // One batch's entries and then some.
-    const TAIL: u64 = 1 << 20;
+    // One batch's entries and then some; doubled until an entry up to `done` is in it.
+    let mut tail_length = 1 << 16;
     let mut file = std::fs::File::open(path).map_err(Fault::disk("open", path))?;
     let length = file.metadata().map_err(Fault::disk("read", path))?.len();
-    let start = length.saturating_sub(TAIL);
-    let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(start))
-        .and_then(|_| file.read_to_end(&mut tail))
-        .map_err(Fault::disk("read", path))?;
     let number_of = |line: &[u8]| {
         let value: serde_json::Value = serde_json::from_slice(line).ok()?;
         value["n"].as_u64()
     };
-    let mut end = length;
-    while end > start {
-        let tail = &tail[..(end - start) as usize];
-        let body = tail.strip_suffix(b"\n").unwrap_or(tail);
-        let line_start = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let whole = tail.ends_with(b"\n");
-        if whole && number_of(&body[line_start..]).is_some_and(|number| number <= done) {
-            break;
+    loop {
+        let start = length.saturating_sub(tail_length);
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(start))
+            .and_then(|_| file.read_to_end(&mut tail))
+            .map_err(Fault::disk("read", path))?;
+        let mut end = tail.len();
+        while end > 0 {
+            let whole = tail[end - 1] == b'\n';
+            let body = &tail[..end - usize::from(whole)];
+            let line_start = body.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            if whole && number_of(&body[line_start..]).is_some_and(|number| number <= done) {
+                return Ok(start + end as u64);
+            }
+            end = line_start;
         }
-        end = start + line_start as u64;
+        if start == 0 {
+            return Ok(0);
+        }
+        tail_length *= 2;
     }
-    Ok(end)
 }
 
 fn sync_authority(authority: &Authority) -> Result<(), Fault> {
@@ -289,8 +357,7 @@ fn sync_authority(authority: &Authority) -> Result<(), Fault> {
     // however many files that is.
     let directory = authority.layout().directory();
     let handle = std::fs::File::open(directory).map_err(Fault::disk("open", directory))?;
-    nix::unistd::syncfs(&handle)
-        .map_err(|errno| Fault::disk("sync", directory)(errno.into()))
+    nix::unistd::syncfs(&handle).map_err(|errno| Fault::disk("sync", directory)(errno.into()))
 }
 
 /// One writer of an authority's files at a time: the vault, or the console beside it.
@@ -347,9 +414,9 @@ fn check_authority(
                 ));
             }
         }
-        Err(Fault::Damaged { what, why }) => report.findings.push(format!(
-            "{what} is damaged: {why}; run `signer store rebuild`"
-        )),
+        Err(Fault::Damaged { what, why }) => {
+            report.findings.push(format!("{what} is damaged: {why}; run `signer store rebuild`"))
+        }
         Err(fault) => return Err(fault),
     }
     let public = authority.certificate().public_key()?;
@@ -368,7 +435,7 @@ fn check_authority(
                 report.findings.push(format!("{name}: serial {serial} has a bad signature"));
             }
         }
-        if serial_counter(serial).is_some_and(|used| used > counter) && row.file == "unknown" {
+        if serial_counter(serial).is_some_and(|used| used > counter && is_near(used, counter)) {
             report.findings.push(format!("{name}: serial {serial} is above the counter {counter}"));
         }
         Ok(())
@@ -386,7 +453,7 @@ fn check_authority(
 fn check_audit(store: &Path, ledger: &Ledger, report: &mut CheckReport) -> Result<(), Fault> {
     let mut previous = audit::ORIGIN;
     let mut expected = 1;
-    let mut segment: Option<(PathBuf, Option<String>)> = None;
+    let mut segment: Option<(PathBuf, Option<(String, usize)>)> = None;
     let files_at = ledger.audit_files_at()?;
     ledger.for_each_audit_line(0, |number, line, hash| {
         match audit::verify(line, expected, previous) {
@@ -400,17 +467,21 @@ fn check_audit(store: &Path, ledger: &Ledger, report: &mut CheckReport) -> Resul
             let path = segment_path(store, number);
             if segment.as_ref().is_none_or(|(open, _)| *open != path) {
                 let text = std::fs::read_to_string(&path).unwrap_or_default();
-                segment = Some((path.clone(), Some(text)));
+                segment = Some((path.clone(), Some((text, 0))));
             }
             // Nothing after the first difference in a file is compared: it all has moved.
-            if let Some((_, rest @ Some(_))) = &mut segment {
-                let after = |text: &String| {
-                    text.strip_prefix(line)?.strip_prefix('\n').map(str::to_owned)
+            if let Some((_, compared @ Some(_))) = &mut segment {
+                let after = |(text, at): (String, usize)| {
+                    let rest = text.get(at..)?.strip_prefix(line)?.strip_prefix('\n')?;
+                    let at = text.len() - rest.len();
+                    Some((text, at))
                 };
-                *rest = rest.as_ref().and_then(after);
-                if rest.is_none() {
+                *compared = compared.take().and_then(after);
+                if compared.is_none() {
                     let path = path.display();
-                    report.findings.push(format!("{path} differs from the ledger at entry {number}"));
+                    report
+                        .findings
+                        .push(format!("{path} differs from the ledger at entry {number}"));
                 }
             }
         }
@@ -425,15 +496,8 @@ fn check_audit(store: &Path, ledger: &Ledger, report: &mut CheckReport) -> Resul
 pub fn rebuild(store: &Path, authority: &Authority, random: [u8; 8]) -> Result<u64, Fault> {
     let mut ledger = Ledger::open(&ledger_path(store))?;
     let _lock = lock(authority)?;
-    match index::compare(authority, &ledger) {
-        Ok(differences) => {
-            let time = ledger.time_floor()?;
-            let mut tx = ledger.begin(time)?;
-            for row in &differences.foreign {
-                tx.adopt(authority.id(), row)?;
-            }
-            tx.commit()?;
-        }
+    match adopt(authority, &mut ledger) {
+        Ok(_) => {}
         // What cannot be read cannot be adopted: it is kept beside the new file for a person.
         Err(Fault::Damaged { .. }) | Err(Fault::Disk { .. }) => {
             let path = authority.layout().file("index.txt");
@@ -447,14 +511,15 @@ pub fn rebuild(store: &Path, authority: &Authority, random: [u8; 8]) -> Result<u
     bring_forward(authority, &mut ledger, 0, random)
 }
 
-/// Brings an authority's files to the ledger's state, at the console.
+/// Brings an authority's files to the ledger's state, at the console, which holds their lock.
 pub(crate) fn settle(
     authority: &Authority,
     ledger: &mut Ledger,
     random: [u8; 8],
+    _lock: &Lock,
 ) -> Result<(), Fault> {
-    let _lock = lock(authority)?;
-    let (after, _) = ledger.files_at(authority.id())?;
+    adopt(authority, ledger)?;
+    let after = ledger.files_at(authority.id())?.certificate;
     bring_forward(authority, ledger, after, random).map(|_| ())
 }
 
@@ -464,17 +529,18 @@ fn bring_forward(
     after: i64,
     random: [u8; 8],
 ) -> Result<u64, Fault> {
+    // Taken first: what the vault records meanwhile is for the vault to follow.
+    let mut at = followed(authority, ledger)?;
     let restored = index::restore_certificates(authority, ledger, after)?;
     index::rewrite(authority, ledger)?;
     let (counter, crl_number) = ledger.counters(authority.id())?;
     index::write_serial(authority.layout(), counter, random)?;
     super::crl::write_number(authority, crl_number)?;
     sync_authority(authority)?;
-    let seq = ledger.last_certificate(authority.id())?;
-    let stamp = index::stamp(authority.layout())?;
+    at.index_stamp = index::stamp(authority.layout())?;
     let time = ledger.time_floor()?;
     let tx = ledger.begin(time)?;
-    tx.set_files_at(authority.id(), seq, &stamp)?;
+    tx.set_files_at(authority.id(), &at)?;
     tx.commit()?;
     Ok(restored)
 }

@@ -173,8 +173,7 @@ pub(super) fn sign_all(
     intents: &[Intent],
 ) -> Result<Vec<Vec<u8>>, Fault> {
     let sign = |intent: &Intent| {
-        let authority =
-            authorities.values().find(|authority| authority.id() == intent.authority());
+        let authority = authorities.values().find(|authority| authority.id() == intent.authority());
         let authority = authority.ok_or_else(|| {
             Fault::Configuration(format!(
                 "serial {} is to be signed by an authority whose directory is gone; restore it",

@@ -26,12 +26,15 @@ use crate::{
     intake,
 };
 
+mod crashes;
+mod floods;
+
 /// A store with a root and an issuing authority of P-256, and the vault on it.
 struct Story {
     scratch: TempDir,
     vault: Option<Vault>,
     now: Moment,
-    next_id: u8,
+    next_id: u32,
     key: PKey<Private>,
 }
 
@@ -98,6 +101,20 @@ impl Story {
         self.now.boot_us += seconds * 1_000_000;
     }
 
+    fn id(&self) -> RequestId {
+        let mut octets = [0; 16];
+        octets[..4].copy_from_slice(&self.next_id.to_be_bytes());
+        RequestId::from_bytes(octets)
+    }
+
+    fn console(&self, arguments: &[&str]) -> Result<(), String> {
+        let store = self.store();
+        let all = ["signer", "--dir", store.to_str().unwrap()];
+        let all = all.into_iter().chain(arguments.iter().copied());
+        let done = console::dispatch(Arguments::parse_from(all));
+        done.map(|_| ()).map_err(|failure| failure.to_string())
+    }
+
     /// A request for a certificate for `dns`, with an id of its own.
     fn request(&mut self, dns: &str) -> Issue {
         self.next_id += 1;
@@ -107,7 +124,7 @@ impl Story {
         csr.set_subject_name(&subject.build()).unwrap();
         csr.set_pubkey(&self.key).unwrap();
         csr.sign(&self.key, MessageDigest::sha256()).unwrap();
-        let id = RequestId::from_bytes([self.next_id; 16]);
+        let id = self.id();
         Issue {
             id,
             digest: Digest::of(dns.as_bytes()),
@@ -143,7 +160,7 @@ impl Story {
 
     fn revoke(&mut self, serial: Serial) -> Answer {
         self.next_id += 1;
-        let id = RequestId::from_bytes([self.next_id; 16]);
+        let id = self.id();
         let authority = name("issuing");
         let revoke = Revoke { id, authority, serial, reason: RevocationReason::KeyCompromise };
         self.call(Call::Revoke { digest: Digest::of(id.as_bytes()), revoke })
