@@ -1,7 +1,7 @@
 //! The program itself over a unix socket, with a scripted signer at the other end: exit codes,
 //! kills, signals, and that the same bytes are asked for again.
 #![expect(clippy::disallowed_methods, reason = "driver: a test that would hang ends instead")]
-#![expect(clippy::unwrap_used, reason = "a test may unwrap, also in its helpers")]
+#![expect(clippy::unwrap_used, reason = "a test may unwrap, also outside its functions")]
 
 use std::{
     collections::HashMap,

@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use protocol::{
-    message::{Name, RefusalCode},
+    message::{Name, RefusalCode, RevocationReason, Serial},
     port::PortSpec,
 };
 
@@ -39,6 +39,7 @@ macro_rules! say {
 mod create;
 mod logging;
 mod report;
+mod revoke;
 mod run;
 mod store;
 
@@ -80,6 +81,11 @@ enum Command {
     /// The signer's OpenPGP key
     #[command(subcommand)]
     Openpgp(OpenPgpCommand),
+    /// Revoke a certificate by a person's direct command, also of a root, and sign its CRL
+    Revoke(RevokeArguments),
+    /// CRLs by a person's direct command
+    #[command(subcommand)]
+    Crl(CrlCommand),
     /// Serve the cable until stopped: the vault, with the gate as its child
     Run(RunArguments),
     /// Show the last time hint and how to apply it by hand
@@ -164,6 +170,44 @@ enum OpenPgpCommand {
 enum OpenPgpKey {
     Ed25519,
     Rsa4096,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").required(true)))]
+struct RevokeArguments {
+    /// Who issued the certificate
+    #[arg(long)]
+    authority: Name,
+    /// The certificate's serial number, hexadecimal
+    #[arg(long, group = "which")]
+    serial: Option<Serial>,
+    /// The certificate itself, PEM or DER
+    #[arg(long, group = "which")]
+    cert: Option<PathBuf>,
+    /// keyCompromise, CACompromise, affiliationChanged, superseded, cessationOfOperation,
+    /// privilegeWithdrawn; without it, unspecified
+    #[arg(long, value_parser = reason, default_value = "unspecified", hide_default_value = true)]
+    reason: RevocationReason,
+    #[command(flatten)]
+    passphrase: Passphrase,
+}
+
+fn reason(text: &str) -> Result<RevocationReason, String> {
+    RevocationReason::from_name(text).ok_or_else(|| {
+        let names = RevocationReason::TABLE.map(|row| row.1).join(", ");
+        format!("a reason is one of {names}")
+    })
+}
+
+#[derive(Debug, Subcommand)]
+enum CrlCommand {
+    /// Sign a new CRL now; a root's is signed only so
+    Sign {
+        /// Whose CRL
+        authority: Name,
+        #[command(flatten)]
+        passphrase: Passphrase,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -299,6 +343,13 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Authority(AuthorityCommand::List) => report::authorities(&dir, now()?, json)?,
         Command::Openpgp(OpenPgpCommand::Create { uid, key, passphrase }) => {
             create::openpgp(&dir, &uid, key, passphrase.read()?.as_ref(), now()?)?;
+        }
+        Command::Revoke(arguments) => {
+            let passphrase = arguments.passphrase.read()?;
+            revoke::revoke(&dir, &arguments, passphrase.as_ref(), &mut system_random(), now()?)?;
+        }
+        Command::Crl(CrlCommand::Sign { authority, passphrase }) => {
+            revoke::sign_crl(&dir, &authority, passphrase.read()?.as_ref(), now()?)?;
         }
         Command::Run(arguments) => return run::vault(&dir, &arguments, log),
         Command::Time => report::time(&dir, now()?, json)?,

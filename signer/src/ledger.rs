@@ -25,6 +25,9 @@ pub use rows::{CertificateRow, CrlRow, Intent, Known, OpenPgpIntent, Outcome, Re
 /// The version of the tables below; a later one comes with a migration.
 const SCHEMA_VERSION: i64 = 1;
 
+/// The serial counter before the first certificate: from 2^62 on, every serial has 16 octets.
+pub const SERIALS_FROM: u64 = 1 << 62;
+
 /// How long a statement waits for the other writer of the same store.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 

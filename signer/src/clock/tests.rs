@@ -1,3 +1,5 @@
+//! Time hints: the script as a shell runs it, and the arithmetic behind it.
+
 use std::process::{Command, Output};
 
 use super::*;

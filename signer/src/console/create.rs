@@ -21,7 +21,7 @@ use crate::{
     durable::{self, Lock},
     fault::Fault,
     keys::{CaKey, Secret},
-    ledger::Ledger,
+    ledger::{self, Ledger},
     lint, name,
     openpgp::{self, CaAlgorithm},
     profile::{DEFAULTS, Permit, Profile, Wish},
@@ -241,7 +241,7 @@ fn self_signed(
     };
     let subject = name::one_line(&wish.subject);
     let permit = profile.permit(wish, now, UnixTime(i64::MAX))?;
-    let serial = vault::serial(1, vault::random_octets(random)?)?;
+    let serial = vault::serial(ledger::SERIALS_FROM + 1, vault::random_octets(random)?)?;
     let tbs = lint_ca(&issuer, &serial, &permit, &profile)?;
     let signature = key.sign(tbs.der())?;
     let certificate = tbs::signed(tbs.der(), &issuer.signature_algorithm, &signature);

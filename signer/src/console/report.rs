@@ -178,7 +178,10 @@ pub(super) fn time(store: &Path, now: Moment, as_json: bool) -> Result<(), Failu
         None => say!("the frontend    unknown: the machine was restarted since the last hint"),
     }
     say!("offset          {:+.3} s at the hint", report.offset_us as f64 / 1e6);
-    say!("round trip      {:.1} ms", f64::from(report.newest.round_trip_us) / 1e3);
+    match report.newest.round_trip_us {
+        0 => say!("round trip      not measured yet"),
+        micros => say!("round trip      {:.1} ms", f64::from(micros) / 1e3),
+    }
     match report.drift_ppm {
         Some(drift) => say!("drift           {drift:+.1} ppm"),
         None => say!("drift           not known before ten minutes of hints"),

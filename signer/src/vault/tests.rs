@@ -389,6 +389,38 @@ fn days_past_the_cap_are_refused() {
     certificate(&story.issue(request));
 }
 
+#[test]
+fn root_revokes_an_issuing_authority_at_the_console_beside_a_running_vault() {
+    let mut story = Story::new();
+    story.issued("a.example.org");
+    let store = story.store();
+    let console = |arguments: &[&str]| {
+        let all = ["signer", "--dir", store.to_str().unwrap()].into_iter();
+        console::dispatch(Arguments::parse_from(all.chain(arguments.iter().copied())))
+    };
+    let root = store.join("authorities/root");
+    let newest = || {
+        let crl = fs::read(root.join("crl/current.crl")).unwrap();
+        openssl::x509::X509Crl::from_der(&crl).unwrap()
+    };
+    let issuing = story.file("ca.crt");
+    let issuing = ["--cert", issuing.to_str().unwrap(), "--reason", "CACompromise"];
+    console(&[&["revoke", "--authority", "root"][..], &issuing].concat()).unwrap();
+    let certificate = X509::from_pem(&fs::read(story.file("ca.crt")).unwrap()).unwrap();
+    assert!(is_listed(&newest(), &serial_of(&certificate)));
+    let index = fs::read_to_string(root.join("index.txt")).unwrap();
+    assert!(index.starts_with("R\t") && index.contains(",CACompromise\t"), "{index}");
+
+    // A new list without revocations has the next number, and unknown serials are refused.
+    console(&["crl", "sign", "root"]).unwrap();
+    assert!(is_listed(&newest(), &serial_of(&certificate)));
+    let number = fs::read_to_string(root.join("crlnumber")).unwrap();
+    assert_eq!(number.trim(), "04", "1 at the making, 2 for the revocation, 3 now");
+    assert!(console(&["revoke", "--authority", "root", "--serial", "4D"]).is_err());
+    story.issued("b.example.org");
+    assert_eq!(story.findings(), Vec::<String>::new());
+}
+
 fn unpack(packed: &[u8], reference: Option<&[u8]>) -> openssl::x509::X509Crl {
     let der = patch::unpack(packed, |_| reference, 1 << 20).unwrap();
     openssl::x509::X509Crl::from_der(&der).unwrap()
