@@ -160,6 +160,8 @@ pub struct Certify {
 pub enum Reply {
     /// The request was never seen: have it vetted.
     Unknown,
+    /// Nothing can be signed at present; the frontend asks again by itself.
+    NotNow,
     /// Tell the frontend.
     Answer(Answer),
 }

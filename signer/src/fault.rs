@@ -41,7 +41,7 @@ pub enum Fault {
     /// The system clock stands before the last signature (invariant I13).
     #[error(
         "the clock says {now}, before the last signature at {floor}; set the clock as in \
-         hsm-docs/time-visit.md, then start again"
+         hsm-docs/time-visit.md, then try again"
     )]
     Clock {
         /// What the clock says.

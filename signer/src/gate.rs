@@ -102,7 +102,7 @@ impl Gate {
                 self.pending.insert(tag, Pending::Vetting(request, digest));
                 Some(Action::Vet(tag, job))
             }
-            (_, Reply::Unknown) => None,
+            (_, Reply::Unknown | Reply::NotNow) => None,
         }
     }
 

@@ -52,6 +52,9 @@ const SERIAL_JUMP_MAX: u64 = 1 << 20;
 /// The pause before loading is tried again when an authority could not be loaded.
 const LOAD_PAUSE_US: i64 = 10_000_000;
 
+/// How the sentence about a clock that cannot be used begins.
+const CLOCK_WARNING: &str = "the clock stands before the last signature";
+
 /// The most sentences kept for the operator.
 const WARNINGS_MAX: usize = 16;
 
@@ -83,6 +86,8 @@ pub struct Vault {
     link: LinkState,
     started: Moment,
     load_at_us: i64,
+    /// Whether what the last stop left open is finished: it waits for a clock that can be used.
+    recovered: bool,
     warnings: Vec<String>,
     _lock: Lock,
 }
@@ -120,6 +125,7 @@ impl Vault {
             link: LinkState::default(),
             started: now,
             load_at_us: now.boot_us,
+            recovered: false,
             warnings: Vec::new(),
             directory,
             passphrase,
@@ -128,8 +134,7 @@ impl Vault {
             _lock: lock,
         };
         vault.load_authorities()?;
-        vault.check_clock(now)?;
-        vault.recover(now)?;
+        vault.may_sign(now)?;
         Ok(vault)
     }
 
@@ -186,6 +191,34 @@ impl Vault {
         Ok(())
     }
 
+    /// Whether the clock can be used. While it cannot, as after a dead battery, the vault goes on
+    /// taking time hints, so that the operator can set it; everything else waits. Once it can,
+    /// what the last stop left open is finished first.
+    fn may_sign(&mut self, now: Moment) -> Result<bool, Fault> {
+        match self.check_clock(now) {
+            Ok(()) if self.recovered => {}
+            Ok(()) => {
+                self.warnings.retain(|warning| !warning.starts_with(CLOCK_WARNING));
+                self.recover(now)?;
+                self.recovered = true;
+            }
+            Err(Fault::Clock { floor, .. }) => {
+                // What is open when the clock is set back is finished when it is right again.
+                self.recovered = false;
+                let text = format!(
+                    "{CLOCK_WARNING} at {floor}: nothing is signed until it is set as in \
+                     hsm-docs/time-visit.md"
+                );
+                if !self.warnings.contains(&text) {
+                    self.warn(text);
+                }
+                return Ok(false);
+            }
+            Err(fault) => return Err(fault),
+        }
+        Ok(true)
+    }
+
     /// The time to sign with: the clock, but never before the last signature.
     fn signing_time(&self, now: Moment) -> Result<crate::calendar::UnixTime, Fault> {
         self.check_clock(now)?;
@@ -219,6 +252,9 @@ impl Vault {
         now: Moment,
         calls: Vec<Tagged<Call>>,
     ) -> Result<Vec<Tagged<Reply>>, Fault> {
+        if !self.may_sign(now)? {
+            return self.handle_without_clock(now, calls);
+        }
         let unloaded = |call: &Tagged<Call>| match &call.body {
             Call::Issue(issue) => !self.authorities.contains_key(&issue.authority),
             Call::Revoke { revoke, .. } => !self.authorities.contains_key(&revoke.authority),
@@ -236,6 +272,26 @@ impl Vault {
         for (tag, call) in std::mem::take(&mut work.later) {
             if let Some(answer) = self.answer_later(now, call)? {
                 work.reply(tag, answer);
+            }
+        }
+        Ok(work.replies)
+    }
+
+    /// Answers what needs no date.
+    fn handle_without_clock(
+        &mut self,
+        now: Moment,
+        calls: Vec<Tagged<Call>>,
+    ) -> Result<Vec<Tagged<Reply>>, Fault> {
+        let mut work = Work::default();
+        for Tagged { tag, body } in calls {
+            match body {
+                Call::TimeHint { .. } | Call::Catalogue(_) | Call::Status | Call::Link { .. } => {
+                    if let Some(answer) = self.answer_later(now, body)? {
+                        work.reply(tag, answer);
+                    }
+                }
+                _ => work.replies.push(Tagged { tag, body: Reply::NotNow }),
             }
         }
         Ok(work.replies)
@@ -386,9 +442,11 @@ impl Vault {
     /// What is due by time alone: CRLs, syncing files, the state for `signer status`. Call it
     /// about once a second.
     pub fn tick(&mut self, now: Moment) -> Result<(), Fault> {
-        self.refresh_crls(now)?;
-        self.follow_revocations(now)?;
-        self.sync_files(now)?;
+        if self.may_sign(now)? {
+            self.refresh_crls(now)?;
+            self.follow_revocations(now)?;
+            self.sync_files(now)?;
+        }
         self.write_state(now)
     }
 

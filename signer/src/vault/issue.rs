@@ -44,7 +44,7 @@ impl<'a> Desk<'a> {
             }
             known => match reply_for(id, digest, known)? {
                 Reply::Answer(answer) => Ok(Seen::Answered(answer)),
-                Reply::Unknown => Ok(Seen::New),
+                Reply::Unknown | Reply::NotNow => Ok(Seen::New),
             },
         }
     }

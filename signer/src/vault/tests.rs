@@ -14,6 +14,7 @@ use protocol::{
     bounded::List,
     message::{
         CatalogueQuery, Digest, FetchCrl, GeneralName, RevocationReason, Revoke, SerialHigh,
+        TimeHint,
     },
     patch,
 };
@@ -225,7 +226,7 @@ fn request_that_comes_twice_at_once_is_signed_once() {
         .iter()
         .map(|reply| match &reply.body {
             Reply::Answer(answer) => certificate(answer).to_der().unwrap(),
-            Reply::Unknown => panic!("both are answered"),
+            other => panic!("both are answered: {other:?}"),
         })
         .collect();
     assert_eq!(answers.len(), 2);
@@ -503,19 +504,41 @@ fn waiting_revocation_gets_its_crl_even_if_no_frontend_asks() {
 }
 
 #[test]
-fn clock_before_the_last_signature_stops_the_vault() {
+fn clock_before_the_last_signature_stops_signing_but_takes_time_hints() {
     let mut story = Story::new();
     story.later(1_000);
     story.issued("a.example.org");
     story.later(-3);
     story.issued("b.example.org"); // a small correction is tolerated, with the floor as date
-    story.later(-1_000);
+    let lines = story.index().lines().count();
+
+    // The battery died: it is 1970, and an intent is open.
     let request = story.request("c.example.org");
-    let (now, call) = (story.now, Tagged { tag: 1, body: Call::Issue(Box::new(request)) });
-    let fault = story.vault().handle(now, vec![call]).unwrap_err();
-    assert!(matches!(fault, Fault::Clock { .. }), "{fault}");
-    story.vault = None;
-    assert!(matches!(story.open(), Err(Fault::Clock { .. })));
+    let call = |request: &Issue| Tagged { tag: 1, body: Call::Issue(Box::new(request.clone())) };
+    let (now, mut work) = (story.now, Work::default());
+    story.vault().decide(now, vec![call(&request)], &mut work).unwrap();
+    let right = story.now.unix_us;
+    story.now.unix_us = 5_000_000;
+    story.start();
+    let now = story.now;
+    let replies = story.vault().handle(now, vec![call(&request)]).unwrap();
+    assert!(matches!(replies[..], [Tagged { body: Reply::NotNow, .. }]), "{replies:?}");
+    story.vault().tick(now).unwrap();
+    assert_eq!(story.index().lines().count(), lines, "nothing was signed");
+    let hint = TimeHint { unix_us: right, round_trip_us: None, synchronised: true };
+    let answer = story.call(Call::TimeHint { hint, round_trip_us: None });
+    assert!(matches!(answer, Answer::TimeHintTaken { .. }));
+    assert!(story.store().join("timesync.sh").exists(), "the operator can set the clock");
+    let status = story.vault().status(now).unwrap();
+    assert!(status.warnings.iter().any(|warning| warning.starts_with(CLOCK_WARNING)));
+
+    // The operator sets it: what was open is finished, and the warning goes.
+    story.now.unix_us = right + 60_000_000;
+    certificate(&story.issue(request));
+    assert_eq!(story.index().lines().count(), lines + 1);
+    let now = story.now;
+    assert!(story.vault().status(now).unwrap().warnings.is_empty());
+    assert_eq!(story.findings(), Vec::<String>::new());
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn work(story: &mut Story, script: &[Vec<Call>]) -> (Vec<(u64, Answer)>, Result<
             Ok(replies) => {
                 answers.extend(replies.into_iter().filter_map(|reply| match reply.body {
                     Reply::Answer(answer) => Some((reply.tag, answer)),
-                    Reply::Unknown => None,
+                    Reply::Unknown | Reply::NotNow => None,
                 }))
             }
             Err(fault) => return (answers, Err(fault)),
