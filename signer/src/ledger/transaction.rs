@@ -1,0 +1,406 @@
+//! A change of the ledger: every statement that writes.
+//!
+//! All of it is on disk or nothing. [`Intent`]s come out of [`Transaction::commit`] alone.
+
+use protocol::message::{Digest, Name, RefusalCode, RequestId, RevocationReason, Serial};
+use rusqlite::{OptionalExtension, params};
+
+use super::{
+    AuthorityId, CertificateRow, CrlRow, FilesAt, Intent, Known, OpenPgpIntent, Outcome, Status,
+    rows,
+};
+use crate::{
+    audit::{self, Event},
+    calendar::UnixTime,
+    durable,
+    fault::Fault,
+    lint::LintedTbs,
+};
+
+/// A change of the ledger, all of it or nothing.
+pub struct Transaction<'a> {
+    inner: rusqlite::Transaction<'a>,
+    now: UnixTime,
+    pending: Vec<Intent>,
+    chain: Option<(u64, Digest)>,
+}
+
+impl std::fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transaction({} intents pending)", self.pending.len())
+    }
+}
+
+impl Transaction<'_> {
+    pub(super) fn new(inner: rusqlite::Transaction<'_>, now: UnixTime) -> Transaction<'_> {
+        Transaction { inner, now, pending: Vec::new(), chain: None }
+    }
+
+    /// Makes the change durable; what may now be signed comes out.
+    pub fn commit(self) -> Result<Vec<Intent>, Fault> {
+        durable::crash_point("commit to", "the ledger")?;
+        self.inner.commit()?;
+        durable::crash_point("go on after", "the ledger's commit")?;
+        Ok(self.pending)
+    }
+
+    /// What is known of a request, this change included.
+    pub fn known(&self, id: RequestId) -> Result<Option<Known>, Fault> {
+        rows::known(&self.inner, id)
+    }
+
+    /// The certificate with this serial, this change included.
+    pub fn certificate(
+        &self,
+        authority: AuthorityId,
+        serial: &Serial,
+    ) -> Result<Option<CertificateRow>, Fault> {
+        rows::certificate(&self.inner, authority, serial)
+    }
+
+    /// Adds an authority.
+    pub fn add_authority(&self, name: &Name) -> Result<AuthorityId, Fault> {
+        self.inner.execute("INSERT INTO authority (name) VALUES (?1)", [name.as_str()])?;
+        Ok(AuthorityId(self.inner.last_insert_rowid()))
+    }
+
+    /// Takes the next serial counter of an authority.
+    pub fn next_serial_counter(&self, authority: AuthorityId) -> Result<u64, Fault> {
+        self.next("serial_counter", authority)
+    }
+
+    /// Takes the next CRL number of an authority; a number is spent even if no CRL comes of it.
+    pub fn next_crl_number(&self, authority: AuthorityId) -> Result<u64, Fault> {
+        self.next("crl_number", authority)
+    }
+
+    fn next(&self, column: &'static str, authority: AuthorityId) -> Result<u64, Fault> {
+        let sql = format!(
+            "UPDATE authority SET {column} = {column} + 1 WHERE id = ?1 RETURNING {column}"
+        );
+        Ok(self.inner.prepare_cached(&sql)?.query_row([authority.0], |row| row.get(0))?)
+    }
+
+    /// Raises the CRL number of an authority to at least `number`.
+    pub fn raise_crl_number(&self, authority: AuthorityId, number: u64) -> Result<(), Fault> {
+        let sql = "UPDATE authority SET crl_number = MAX(crl_number, ?2) WHERE id = ?1";
+        self.inner.prepare_cached(sql)?.execute(params![authority.0, number])?;
+        Ok(())
+    }
+
+    /// Raises the serial counter to at least `counter`; answers the one before, if lower.
+    pub fn raise_serial_counter(
+        &self,
+        authority: AuthorityId,
+        counter: u64,
+    ) -> Result<Option<u64>, Fault> {
+        let before: u64 = self.inner.query_row(
+            "SELECT serial_counter FROM authority WHERE id = ?1",
+            [authority.0],
+            |row| row.get(0),
+        )?;
+        if before >= counter {
+            return Ok(None);
+        }
+        let sql = "UPDATE authority SET serial_counter = ?2 WHERE id = ?1";
+        self.inner.execute(sql, params![authority.0, counter])?;
+        Ok(Some(before))
+    }
+
+    /// Records a request that is being worked on.
+    pub fn open_request(&self, id: RequestId, digest: Digest) -> Result<(), Fault> {
+        self.insert_request(id, digest, &Outcome::Open)
+    }
+
+    /// Records a request together with its outcome.
+    pub fn answer_request(
+        &self,
+        id: RequestId,
+        digest: Digest,
+        outcome: &Outcome,
+    ) -> Result<(), Fault> {
+        self.insert_request(id, digest, outcome)
+    }
+
+    fn insert_request(
+        &self,
+        id: RequestId,
+        digest: Digest,
+        outcome: &Outcome,
+    ) -> Result<(), Fault> {
+        let (code, text, at) = match outcome {
+            Outcome::Refused { code, text } => (Some(code.name()), Some(text.as_str()), None),
+            Outcome::Quarantined { text } => (None, Some(text.as_str()), None),
+            Outcome::Revoked { at } => (None, None, Some(at.0)),
+            Outcome::Open | Outcome::Issued | Outcome::Certified => (None, None, None),
+        };
+        let sql = "INSERT INTO request (id, digest, received_at, outcome, code, text, at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.inner.prepare_cached(sql)?.execute(params![
+            id.as_bytes(),
+            digest.as_bytes(),
+            self.now.0,
+            outcome.name(),
+            code,
+            text,
+            at
+        ])?;
+        Ok(())
+    }
+
+    /// Stores what is about to be signed; it may be signed once the change is committed.
+    pub fn store_intent(
+        &mut self,
+        request: Option<RequestId>,
+        authority: AuthorityId,
+        profile: &Name,
+        tbs: LintedTbs,
+    ) -> Result<(), Fault> {
+        let sql =
+            "INSERT INTO intent (request, authority, profile, serial, not_after, subject, tbs)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.inner.prepare_cached(sql)?.execute(params![
+            request.map(|id| *id.as_bytes()),
+            authority.0,
+            profile.as_str(),
+            tbs.serial().as_octets(),
+            tbs.not_after().0,
+            tbs.subject(),
+            tbs.der()
+        ])?;
+        self.raise_time_floor(self.now)?;
+        let seq = self.inner.last_insert_rowid();
+        self.pending.push(Intent::stored(seq, request, authority, profile.clone(), tbs));
+        Ok(())
+    }
+
+    /// Turns an intent into a certificate.
+    pub fn store_certificate(&mut self, intent: &Intent, der: &[u8]) -> Result<(), Fault> {
+        let deleted = self
+            .inner
+            .prepare_cached("DELETE FROM intent WHERE seq = ?1")?
+            .execute([intent.seq()])?;
+        if deleted != 1 {
+            return Err(Fault::Internal(format!("intent {} was signed twice", intent.seq())));
+        }
+        let sql = "INSERT INTO certificate
+                   (request, authority, profile, serial, not_after, subject, der)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.inner.prepare_cached(sql)?.execute(params![
+            intent.request().map(|id| *id.as_bytes()),
+            intent.authority().0,
+            intent.profile().as_str(),
+            intent.serial().as_octets(),
+            intent.not_after().0,
+            intent.subject(),
+            der
+        ])?;
+        if let Some(id) = intent.request() {
+            self.set_outcome(id, &Outcome::Issued)?;
+        }
+        let authority = self.authority_name(intent.authority())?;
+        self.audit(&Event::Issued {
+            request: intent.request().map(|id| id.to_string()),
+            authority,
+            profile: intent.profile().to_string(),
+            serial: intent.serial().to_string(),
+            subject: intent.subject().to_owned(),
+            certificate: Digest::of(der).to_string(),
+        })
+    }
+
+    fn set_outcome(&self, id: RequestId, outcome: &Outcome) -> Result<(), Fault> {
+        let sql = "UPDATE request SET outcome = ?2 WHERE id = ?1";
+        self.inner.prepare_cached(sql)?.execute(params![id.as_bytes(), outcome.name()])?;
+        Ok(())
+    }
+
+    fn authority_name(&self, authority: AuthorityId) -> Result<String, Fault> {
+        let sql = "SELECT name FROM authority WHERE id = ?1";
+        Ok(self.inner.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?)
+    }
+
+    /// Stores what is about to be certified.
+    pub fn store_openpgp_intent(&self, intent: &OpenPgpIntent) -> Result<(), Fault> {
+        let body = protocol::codec::encode(intent)?;
+        let sql = "INSERT INTO openpgp_intent (request, body) VALUES (?1, ?2)";
+        self.inner.execute(sql, params![intent.request.as_bytes(), body])?;
+        self.raise_time_floor(self.now)
+    }
+
+    /// Turns an OpenPGP intent into a certification.
+    pub fn store_certification(
+        &mut self,
+        intent: &OpenPgpIntent,
+        certificate: &[u8],
+    ) -> Result<(), Fault> {
+        let id = intent.request;
+        let sql = "DELETE FROM openpgp_intent WHERE request = ?1";
+        if self.inner.execute(sql, [id.as_bytes()])? != 1 {
+            return Err(Fault::Internal(format!("request {id} was certified twice")));
+        }
+        let sql = "INSERT INTO openpgp_certification (request, fingerprint, at, certificate)
+                   VALUES (?1, ?2, ?3, ?4)";
+        let fingerprint = intent.vetted.fingerprint().to_owned();
+        self.inner.execute(sql, params![id.as_bytes(), fingerprint, intent.at.0, certificate])?;
+        self.set_outcome(id, &Outcome::Certified)?;
+        let user_ids = intent.vetted.user_ids().iter().map(|user_id| user_id.to_string()).collect();
+        self.audit(&Event::Certified { request: id.to_string(), fingerprint, user_ids })
+    }
+
+    /// Marks a certificate as revoked, from now on.
+    pub fn revoke(
+        &self,
+        authority: AuthorityId,
+        serial: &Serial,
+        reason: RevocationReason,
+    ) -> Result<(), Fault> {
+        let reason = Some(reason.name()).filter(|_| reason != RevocationReason::Unspecified);
+        let sql = "UPDATE certificate SET status = 'R', revoked_at = ?3, reason = ?4
+                   WHERE authority = ?1 AND serial = ?2";
+        let octets = serial.as_octets();
+        self.inner.prepare_cached(sql)?.execute(params![
+            authority.0,
+            octets,
+            self.now.0,
+            reason
+        ])?;
+        let sql = "INSERT INTO revocation (authority, serial, at) VALUES (?1, ?2, ?3)";
+        self.inner.prepare_cached(sql)?.execute(params![authority.0, octets, self.now.0])?;
+        Ok(())
+    }
+
+    /// Takes over a line that a person added to the index, with the certificate where there is one.
+    pub fn adopt(&mut self, authority: AuthorityId, row: &CertificateRow) -> Result<(), Fault> {
+        let sql = "INSERT INTO certificate
+             (authority, serial, profile, not_after, subject, der, status, revoked_at, reason, file)
+             VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (authority, serial) DO UPDATE SET
+               status = excluded.status, revoked_at = excluded.revoked_at, reason = excluded.reason";
+        let (revoked_at, reason) = match &row.status {
+            Status::Revoked { at, reason } => (Some(at.0), reason.clone()),
+            Status::Valid | Status::Expired => (None, None),
+        };
+        self.inner.execute(
+            sql,
+            params![
+                authority.0,
+                row.serial.as_octets(),
+                row.not_after.0,
+                row.subject,
+                row.der,
+                row.status.letter(),
+                revoked_at,
+                reason,
+                row.file
+            ],
+        )?;
+        if let Some(at) = revoked_at {
+            let sql = "INSERT INTO revocation (authority, serial, at) VALUES (?1, ?2, ?3)";
+            self.inner.execute(sql, params![authority.0, row.serial.as_octets(), at])?;
+        }
+        let authority = self.authority_name(authority)?;
+        self.audit(&Event::Adopted { authority, serial: row.serial.to_string() })
+    }
+
+    /// Records a CRL that was signed.
+    pub fn store_crl(&mut self, authority: AuthorityId, crl: &CrlRow) -> Result<(), Fault> {
+        let sql = "INSERT INTO crl (authority, number, this_update, next_update, entries,
+                   last_revocation, digest, length) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        self.inner.execute(
+            sql,
+            params![
+                authority.0,
+                crl.number,
+                crl.this_update.0,
+                crl.next_update.0,
+                crl.entries,
+                crl.last_revocation,
+                crl.digest.as_bytes(),
+                crl.length
+            ],
+        )?;
+        self.raise_time_floor(crl.this_update)?;
+        let name = self.authority_name(authority)?;
+        self.audit(&Event::CrlSigned {
+            authority: name,
+            crl_number: crl.number,
+            entries: crl.entries,
+            crl: crl.digest.to_string(),
+        })
+    }
+
+    /// Notes that the frontend has stored the answers.
+    pub fn acknowledge(&self, ids: &[RequestId]) -> Result<(), Fault> {
+        let sql = "UPDATE request SET acknowledged = 1 WHERE id = ?1 AND outcome <> 'open'";
+        let mut statement = self.inner.prepare_cached(sql)?;
+        for id in ids {
+            statement.execute([id.as_bytes()])?;
+        }
+        Ok(())
+    }
+
+    /// Notes how far an authority's files are on disk.
+    pub fn set_files_at(&self, authority: AuthorityId, at: &FilesAt) -> Result<(), Fault> {
+        let sql = "UPDATE authority SET files_at = ?2, revocations_at = ?3, index_stamp = ?4
+                   WHERE id = ?1";
+        self.inner.prepare_cached(sql)?.execute(params![
+            authority.0,
+            at.certificate,
+            at.revocation,
+            at.index_stamp
+        ])?;
+        Ok(())
+    }
+
+    /// Notes up to which entry the audit files are on disk.
+    pub fn set_audit_files_at(&self, number: u64) -> Result<(), Fault> {
+        let sql = "UPDATE meta SET value = ?1 WHERE key = 'audit_files_at'";
+        self.inner.prepare_cached(sql)?.execute([number])?;
+        Ok(())
+    }
+
+    fn raise_time_floor(&self, time: UnixTime) -> Result<(), Fault> {
+        let sql = "UPDATE meta SET value = MAX(value, ?1) WHERE key = 'time_floor'";
+        self.inner.prepare_cached(sql)?.execute([time.0])?;
+        Ok(())
+    }
+
+    /// Chains an audit entry; it becomes durable with the change it speaks about.
+    pub fn audit(&mut self, event: &Event) -> Result<(), Fault> {
+        let (number, previous) = match self.chain {
+            Some(chain) => chain,
+            None => self
+                .inner
+                .prepare_cached("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")?
+                .query_row([], |row| Ok((row.get(0)?, Digest::from_bytes(row.get(1)?))))
+                .optional()?
+                .unwrap_or((0, audit::ORIGIN)),
+        };
+        let link = audit::Link::new(number + 1, previous, self.now, event);
+        let sql = "INSERT INTO audit (number, line, hash) VALUES (?1, ?2, ?3)";
+        self.inner.prepare_cached(sql)?.execute(params![
+            link.number,
+            link.line,
+            link.hash.as_bytes()
+        ])?;
+        self.chain = Some((link.number, link.hash));
+        Ok(())
+    }
+
+    /// Records a refusal and its audit entry.
+    pub fn refuse(
+        &mut self,
+        id: RequestId,
+        digest: Digest,
+        code: RefusalCode,
+        text: &str,
+    ) -> Result<(), Fault> {
+        self.answer_request(id, digest, &Outcome::Refused { code, text: text.to_owned() })?;
+        self.audit(&Event::Refused {
+            request: id.to_string(),
+            code: code.name().to_owned(),
+            text: text.to_owned(),
+        })
+    }
+}
