@@ -243,7 +243,7 @@ impl Vault {
             tracing::warn!(request = %intent.request, "finishing an open certification");
             self.finish_certification(&intent, now)?;
         }
-        self.follow_audit(now)
+        self.follow_audit()
     }
 
     /// Works through a batch of calls. An error here is a fault: the vault must stop.
@@ -399,7 +399,7 @@ impl Vault {
             self.files.note_revocation(&name);
         }
         self.follow_revocations(now)?;
-        self.follow_audit(now)
+        self.follow_audit()
     }
 
     /// Signs intents on all cores, records the certificates, writes the files.
@@ -445,7 +445,7 @@ impl Vault {
         if self.may_sign(now)? {
             self.refresh_crls(now)?;
             self.follow_revocations(now)?;
-            self.sync_files(now)?;
+            self.sync_files()?;
         }
         self.write_state(now)
     }

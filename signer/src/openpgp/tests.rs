@@ -276,15 +276,14 @@ fn permit_refuses_forged_values_instead_of_failing_later() {
 
 //------------ GnuPG ---------------------------------------------------------
 
-/// A GnuPG of its own, with its own home; `None` where it is not installed.
+/// A GnuPG of its own, with its own home. `cargo xtask test` installs it where it is missing.
 struct Gpg(TempDir);
 
 impl Gpg {
-    fn new() -> Option<Self> {
-        Command::new("gpg").arg("--version").output().ok()?;
+    fn new() -> Self {
         let home = scratch();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        Some(Self(home))
+        Self(home)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -293,7 +292,7 @@ impl Gpg {
         // The test's own time, in GnuPG's form.
         command.args(["--faked-system-time", &(NOW.0 + 60).to_string()]);
         command.env("GNUPGHOME", self.0.path()).env("LC_ALL", "C.UTF-8");
-        command.args(arguments).output().unwrap()
+        command.args(arguments).output().expect("gpg is needed: `cargo xtask setup` installs it")
     }
 
     fn import(&self, name: &str, bytes: &[u8]) {
@@ -314,7 +313,7 @@ impl Gpg {
 
 #[test]
 fn gnupg_imports_the_minimal_key_and_calls_our_signature_good() {
-    let Some(gpg) = Gpg::new() else { return };
+    let gpg = Gpg::new();
     for algorithm in [CaAlgorithm::Ed25519, CaAlgorithm::Rsa4096] {
         let ours = make(&scratch(), algorithm);
         gpg.import("ca.pgp", &ours.public().unwrap());
@@ -339,7 +338,7 @@ fn gnupg_imports_the_minimal_key_and_calls_our_signature_good() {
 
 #[test]
 fn key_made_by_gnupg_is_vetted_certified_and_merged_back() {
-    let Some(gpg) = Gpg::new() else { return };
+    let gpg = Gpg::new();
     let ours = make(&scratch(), CaAlgorithm::Ed25519);
     gpg.import("ca.pgp", &ours.public().unwrap());
     for kind in ["rsa2048", "ed25519", "nistp256"] {
@@ -363,7 +362,7 @@ fn key_made_by_gnupg_is_vetted_certified_and_merged_back() {
 
 #[test]
 fn gnupg_takes_the_revocation_certificate() {
-    let Some(gpg) = Gpg::new() else { return };
+    let gpg = Gpg::new();
     let directory = scratch();
     let (ours, revocation) =
         create(directory.path(), OURS, NOW, CaAlgorithm::Ed25519, None).unwrap();

@@ -75,7 +75,7 @@ impl Vault {
             version: Text::truncated(env!("CARGO_PKG_VERSION")),
             uptime_s: uptime_us.unsigned_abs() / 1_000_000,
             issued: self.ledger.issued()?,
-            held: 0,
+            held: 0, // true of this version: no rule of it makes a request wait for a person
             warnings: List::try_from(warnings).map_err(too_long)?,
         })
     }

@@ -179,7 +179,7 @@ impl Vault {
         let crl = sign(authority, &mut self.ledger, time)?;
         tracing::info!(authority = %name, crl_number = crl.number, entries = crl.entries, "CRL signed");
         self.transfers.0.retain(|transfer| transfer.authority != *name);
-        self.follow_audit(now)?;
+        self.follow_audit()?;
         Ok(crl)
     }
 }

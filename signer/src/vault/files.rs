@@ -193,7 +193,7 @@ impl Vault {
     }
 
     /// Waits for the disk and notes in the ledger how far the files are.
-    pub(super) fn sync_files(&mut self, _now: Moment) -> Result<(), Fault> {
+    pub(super) fn sync_files(&mut self) -> Result<(), Fault> {
         for name in std::mem::take(&mut self.files.unsynced) {
             let authority = &self.authorities[&name];
             // Else a row that the console has not followed yet would count as followed.
@@ -212,7 +212,7 @@ impl Vault {
     }
 
     /// Appends new audit entries to the segment files.
-    pub(super) fn follow_audit(&mut self, _now: Moment) -> Result<(), Fault> {
+    pub(super) fn follow_audit(&mut self) -> Result<(), Fault> {
         follow_audit(&self.directory, &mut self.ledger)
     }
 }
