@@ -146,6 +146,8 @@ impl TestCa {
             certificate: self.der().try_into().unwrap(),
             chain: chain.try_into().unwrap(),
             profiles: vec![profile("server", false), profile("subca", true)].try_into().unwrap(),
+            delta_crl: false,
+            crl_shards: 0,
         };
         Catalogue { authorities: List::try_from(vec![entry]).unwrap(), openpgp: None }
     }

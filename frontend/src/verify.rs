@@ -199,7 +199,7 @@ fn is_of_subject(name: &GeneralName, subject: &FlatName) -> bool {
     let fits = |kind: &str| match name {
         GeneralName::Email(_) => kind == "emailAddress",
         GeneralName::Dns(_) | GeneralName::Ip4(_) | GeneralName::Ip6(_) => kind == "CN",
-        GeneralName::Uri(_) => false,
+        GeneralName::Uri(_) | GeneralName::Xmpp(_) => false,
     };
     subject.iter().any(|(kind, said)| fits(kind) && said.eq_ignore_ascii_case(value))
 }
@@ -253,6 +253,7 @@ mod tests {
         let csr = CsrRecipe::new(&key, "from the csr").dns("csr.example").build();
         let names = ["dns:Host.Example", "ip:2001:db8::1"].map(|name| name.parse().unwrap());
         let request = IssueCertificate {
+            form: protocol::message::CsrForm::Pkcs10,
             id: RequestId::from_bytes([1; 16]),
             authority: "issuing".parse().unwrap(),
             profile: "server".parse().unwrap(),

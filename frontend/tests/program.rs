@@ -162,7 +162,9 @@ impl Signer {
                 warnings: vec!["look at the paper".try_into().unwrap()].try_into().unwrap(),
             })),
             Request::Catalogue(_) => Some(Answer::Catalogue(self.ca.catalogue("issuing"))),
-            Request::FetchCrl(fetch) => Some(Answer::CrlUnknown { authority: fetch.authority }),
+            Request::FetchCrl(fetch) => {
+                Some(Answer::CrlUnknown { authority: fetch.authority, scope: fetch.scope })
+            }
             Request::Acknowledge(ids) => {
                 self.acknowledged.extend(ids.iter());
                 None

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use protocol::{
     message::{
-        Answer, CrlPiece, Digest, FetchCrl, IssueCertificate, Name, Request, RequestId,
-        RevocationReason, Revoke, Serial, TimeHint,
+        Answer, CrlPiece, CrlScope, CsrForm, Digest, FetchCrl, IssueCertificate, Name, Request,
+        RequestId, RevocationReason, Revoke, Serial, TimeHint,
     },
     session::{SendError, Side},
     time::Duration,
@@ -196,10 +196,12 @@ fn question(number: u64, kind: Kind, sending: u64, random: &mut Random) -> Reque
             days: None,
             subject: None,
             subject_alt_names: None,
+            form: CsrForm::Pkcs10,
             csr: bytes(length, random).try_into().expect("shorter than CSR_MAX"),
         }),
         Kind::Crl(length) => Request::FetchCrl(FetchCrl {
             authority: name("issuing"),
+            scope: CrlScope::Full,
             have: Some(digest(number, sending)),
             resume: Some((digest(length.into(), 0), 0)),
         }),
@@ -224,6 +226,7 @@ fn answer_to(request: &Request, sending: u64, random: &mut Random) -> Answer {
             let length = numbers(length.as_bytes()).0 as u16;
             Answer::CrlPiece(CrlPiece {
                 authority: fetch.authority.clone(),
+                scope: fetch.scope,
                 crl_number: numbers(have.as_bytes()).0,
                 crl_digest: have,
                 crl_length: 1 << 20,

@@ -19,8 +19,8 @@ pub use identifier::{Digest, Name, NotAName, NotARequestId, NotASerial, RequestI
 pub use name::{Attribute, AttributeType, GeneralName, NotAGeneralName, RevocationReason, Subject};
 pub use refusal::RefusalCode;
 pub use request::{
-    CatalogueQuery, CertifyOpenPgp, FetchCrl, IssueCertificate, Request, Revoke, SerialHigh,
-    TimeHint,
+    CatalogueQuery, CertifyOpenPgp, CrlScope, CsrForm, FetchCrl, IssueCertificate, Request, Revoke,
+    SerialHigh, TimeHint,
 };
 
 /// The longest encoded message: the largest field plus what surrounds it.

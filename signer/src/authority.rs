@@ -54,6 +54,18 @@ pub struct CrlConfig {
     pub next_update_days: u32,
     /// A new CRL is signed after so many hours even without revocations.
     pub refresh_hours: u32,
+    /// With every full CRL a delta CRL (RFC 5280 5.2.4) is signed too.
+    #[serde(default)]
+    pub delta: bool,
+    /// Where the delta CRL can be fetched; written into the full CRL as freshestCRL.
+    #[serde(default)]
+    pub delta_urls: Vec<String>,
+    /// The shards that certificates are divided among: once chosen, never changed; 0 means none.
+    #[serde(default)]
+    pub shards: u16,
+    /// How many days past expiry a certificate without profile stays in CRLs, such as an adopted
+    /// one; absent means until one CRL past expiry has listed it.
+    pub keep_days: Option<u32>,
 }
 
 impl AuthorityConfig {
@@ -276,6 +288,8 @@ impl Authority {
             chain: List::try_from(chain.collect::<Result<Vec<_>, _>>().map_err(too_long)?)
                 .map_err(too_long)?,
             profiles: profiles.try_into().map_err(too_long)?,
+            delta_crl: self.config.crl.delta,
+            crl_shards: self.config.crl.shards,
         })
     }
 }

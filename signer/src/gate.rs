@@ -181,6 +181,7 @@ mod tests {
             days: None,
             subject: None,
             subject_alt_names: None,
+            form: protocol::message::CsrForm::Pkcs10,
             csr: Bytes::try_from(vec![id]).unwrap(),
         })
     }

@@ -19,7 +19,7 @@ pub use rows::{CertificateRow, CrlRow, Intent, Known, OpenPgpIntent, Outcome, Re
 pub use transaction::Transaction;
 
 /// The version of the tables below; a later one comes with a migration.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// The serial counter before the first certificate: from 2^62 on, every serial has 16 octets.
 pub const SERIALS_FROM: u64 = 1 << 62;
@@ -29,6 +29,9 @@ const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 // stored
 const SCHEMA: &str = include_str!("ledger/schema.sql");
+
+/// What turns each older version into the next, from version 1 on.
+const MIGRATIONS: [&str; 1] = [include_str!("ledger/to_version_2.sql")];
 
 /// The store's SQLite file.
 #[derive(Debug)]
@@ -63,16 +66,36 @@ impl Ledger {
     /// Opens the ledger for reading and writing.
     pub fn open(path: &Path) -> Result<Self, Fault> {
         let ledger = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let version: i64 =
-            ledger.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version != SCHEMA_VERSION {
+        ledger.migrate(path)?;
+        Ok(ledger)
+    }
+
+    /// Brings a store of an older version to this one, all at once or not at all.
+    fn migrate(&self, path: &Path) -> Result<(), Fault> {
+        let version = || -> Result<i64, Fault> {
+            Ok(self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+        };
+        if version()? == SCHEMA_VERSION {
+            return Ok(());
+        }
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        // Another program may have done it while we waited for the lock.
+        let found = version()?;
+        let steps = usize::try_from(found - 1).ok().and_then(|done| MIGRATIONS.get(done..));
+        let Some(steps) = steps else {
+            self.connection.execute_batch("ROLLBACK")?;
             return Err(Fault::Configuration(format!(
-                "{} has schema version {version}, this program knows {SCHEMA_VERSION}; \
+                "{} has schema version {found}, this program knows 1 to {SCHEMA_VERSION}; \
                  use the program that wrote it",
                 path.display()
             )));
+        };
+        for step in steps {
+            self.connection.execute_batch(step)?;
         }
-        Ok(ledger)
+        self.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        self.connection.execute_batch("COMMIT")?;
+        Ok(())
     }
 
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, Fault> {

@@ -27,6 +27,7 @@ pub struct LintedTbs {
     serial: Serial,
     not_after: UnixTime,
     subject: String,
+    shard: Option<u16>,
 }
 
 impl LintedTbs {
@@ -50,6 +51,11 @@ impl LintedTbs {
         &self.subject
     }
 
+    /// The shard of the CRL that it names.
+    pub fn shard(&self) -> Option<u16> {
+        self.shard
+    }
+
     pub(crate) fn into_parts(self) -> (Serial, UnixTime, String, Vec<u8>) {
         (self.serial, self.not_after, self.subject, self.der)
     }
@@ -69,7 +75,7 @@ pub fn lint(
         Refusal::new(RefusalCode::Lint, text)
     })?;
     let subject = name::one_line(&permit.wish().subject);
-    Ok(LintedTbs { der: tbs, serial, not_after: permit.not_after(), subject })
+    Ok(LintedTbs { der: tbs, serial, not_after: permit.not_after(), subject, shard: None })
 }
 
 /// What is wrong with a TBS certificate.

@@ -302,7 +302,7 @@ impl Profile {
                 GeneralName::Dns(dns) => dns.eq_ignore_ascii_case(value),
                 GeneralName::Ip4(octets) => std::net::Ipv4Addr::from(*octets).to_string() == value,
                 GeneralName::Ip6(octets) => std::net::Ipv6Addr::from(*octets).to_string() == value,
-                GeneralName::Email(_) | GeneralName::Uri(_) => false,
+                GeneralName::Email(_) | GeneralName::Uri(_) | GeneralName::Xmpp(_) => false,
             });
             if !named {
                 return refuse(format!("CN `{value}` is not among the subject alternative names"));

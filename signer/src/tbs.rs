@@ -150,6 +150,11 @@ fn general_names(names: &[GeneralName]) -> Vec<u8> {
             GeneralName::Email(address) => der::implicit(1, address.as_bytes()),
             GeneralName::Dns(name) => der::implicit(2, name.as_bytes()),
             GeneralName::Uri(uri) => der::implicit(6, uri.as_bytes()),
+            GeneralName::Xmpp(address) => {
+                // OtherName { type-id, [0] EXPLICIT UTF8String } under IMPLICIT [0].
+                let value = der::explicit(0, &der::element(tag::UTF8_STRING, address.as_bytes()));
+                der::element(0xa0, &[der::known_oid("1.3.6.1.5.5.7.8.5"), value].concat())
+            }
             GeneralName::Ip4(octets) => der::implicit(7, octets),
             GeneralName::Ip6(octets) => der::implicit(7, octets),
         })

@@ -74,6 +74,7 @@ impl Bare {
     pub fn issue(&mut self, csr: &[u8], host: &str) -> Result<IssueCertificate> {
         let names: Vec<GeneralName> = vec![format!("dns:{host}").parse()?];
         Ok(IssueCertificate {
+            form: protocol::message::CsrForm::Pkcs10,
             id: self.fresh_id(),
             authority: "issuing".parse::<Name>()?,
             profile: "server".parse::<Name>()?,

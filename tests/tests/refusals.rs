@@ -218,6 +218,7 @@ fn serve_one(world: &World) -> Result<()> {
 fn on_the_wire(id: RequestId, bad: &Bad, csr: Vec<u8>) -> Result<Request> {
     let names: Vec<GeneralName> = vec![bad.san.parse()?];
     Ok(Request::Issue(IssueCertificate {
+        form: protocol::message::CsrForm::Pkcs10,
         id,
         authority: bad.authority.parse::<Name>()?,
         profile: bad.profile.parse::<Name>()?,

@@ -55,14 +55,16 @@ impl Desk<'_> {
                 }
                 asked
             }
-            Answer::CrlUnchanged { authority } => {
+            Answer::CrlUnchanged { authority, .. } => {
                 let asked = self.fetches.handle_nothing_new(&authority, now);
                 if asked {
                     Alarms(self.store).clear(&format!("crl/{authority}"))?;
                 }
                 asked
             }
-            Answer::CrlUnknown { authority } => self.fetches.handle_nothing_new(&authority, now),
+            Answer::CrlUnknown { authority, .. } => {
+                self.fetches.handle_nothing_new(&authority, now)
+            }
             Answer::CrlPiece(piece) => {
                 let taken = self.fetches.handle_piece(now, &piece, self.mirror)?;
                 if taken == Taken::Insane {

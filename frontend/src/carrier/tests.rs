@@ -4,8 +4,8 @@ use openssl::pkey::{PKey, Private};
 use protocol::{
     bounded::List,
     message::{
-        Catalogue, CrlPiece, Digest, FetchCrl, IssueCertificate, PIECE_MAX, RefusalCode, RequestId,
-        RevocationReason, Revoke, Serial,
+        Catalogue, CrlPiece, CrlScope, Digest, FetchCrl, IssueCertificate, PIECE_MAX, RefusalCode,
+        RequestId, RevocationReason, Revoke, Serial,
     },
     patch,
 };
@@ -70,12 +70,17 @@ impl Rig {
     fn up(&mut self) {
         self.up_with(self.ca.catalogue("issuing"));
         let authority: Name = "issuing".parse().unwrap();
-        let question = FetchCrl { authority: authority.clone(), have: None, resume: None };
+        let question = FetchCrl {
+            authority: authority.clone(),
+            scope: CrlScope::Full,
+            have: None,
+            resume: None,
+        };
         let question = Request::FetchCrl(question);
         let (questions, others) = self.drain().into_iter().partition(|sent| *sent == question);
         self.kept = others;
         assert_eq!(questions, [question]);
-        self.answer([Answer::CrlUnknown { authority }]);
+        self.answer([Answer::CrlUnknown { authority, scope: CrlScope::Full }]);
     }
 
     fn up_with(&mut self, catalogue: Catalogue) {
@@ -156,6 +161,7 @@ impl Rig {
         let id = self.next_id();
         let csr = CsrRecipe::new(&self.key, "h.example").dns("h.example").build();
         self.insert(&Request::Issue(IssueCertificate {
+            form: protocol::message::CsrForm::Pkcs10,
             id,
             authority: "issuing".parse().unwrap(),
             profile: "server".parse().unwrap(),
@@ -235,6 +241,7 @@ fn piece(crl: &[u8], number: u64, packed: &[u8], offset: u64) -> Answer {
     let start = usize::try_from(offset).unwrap();
     let end = packed.len().min(start + PIECE_MAX);
     Answer::CrlPiece(CrlPiece {
+        scope: CrlScope::Full,
         authority: "issuing".parse().unwrap(),
         crl_number: number,
         crl_digest: Digest::of(crl),
@@ -415,7 +422,7 @@ fn answers_reach_only_their_request() {
         Answer::Held { id: unknown, ticket: 1 },
         Answer::TimeHintTaken { unix_us: 0 },
         Answer::CatalogueUnchanged,
-        Answer::CrlUnknown { authority: "issuing".parse().unwrap() },
+        Answer::CrlUnknown { authority: "issuing".parse().unwrap(), scope: CrlScope::Full },
         piece(b"x", 1, b"x", 0),
     ]);
     assert_eq!(rig.state(id), State::Sent);

@@ -48,6 +48,7 @@ pub(super) fn request(cli: &Cli, home: &Home, wish: &cli::Request) -> Result<(),
         csr.into_der()
     };
     let request = Request::Issue(IssueCertificate {
+        form: protocol::message::CsrForm::Pkcs10,
         id: clock::new_request_id(),
         authority: wish.authority.clone(),
         profile: wish.profile.clone(),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    message::{CrlPiece, Digest, FetchCrl, Name, PIECE_MAX},
+    message::{CrlPiece, CrlScope, Digest, FetchCrl, Name, PIECE_MAX},
     patch,
     time::{Duration, Instant},
 };
@@ -280,7 +280,12 @@ impl Fetch {
         if resume.is_some() {
             self.next_ask += self.stride;
         }
-        Some(FetchCrl { authority: self.name.clone(), have: self.have, resume })
+        Some(FetchCrl {
+            authority: self.name.clone(),
+            scope: CrlScope::Full,
+            have: self.have,
+            resume,
+        })
     }
 
     fn take(&mut self, piece: &CrlPiece, mirror: &Mirror) -> Result<(), MirrorError> {

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AUTHORITIES_MAX, CERTIFICATE_MAX, Digest, Lane, Message, Name, PIECE_MAX, PROFILES_MAX,
-    RefusalCode, RequestId,
+    AUTHORITIES_MAX, CERTIFICATE_MAX, CrlScope, Digest, Lane, Message, Name, PIECE_MAX,
+    PROFILES_MAX, RefusalCode, RequestId,
 };
 use crate::{
     bounded::{Bytes, List, Text},
@@ -75,6 +75,8 @@ pub enum Answer {
     CrlUnchanged {
         /// Whose CRL.
         authority: Name,
+        /// Which of its CRLs.
+        scope: CrlScope,
     },
     /// A piece of a packed CRL.
     CrlPiece(CrlPiece),
@@ -82,6 +84,8 @@ pub enum Answer {
     CrlUnknown {
         /// Whose CRL was asked for.
         authority: Name,
+        /// Which of its CRLs.
+        scope: CrlScope,
     },
 }
 
@@ -127,6 +131,10 @@ pub struct AuthorityEntry {
     pub chain: List<Bytes<8192>, 8>,
     /// What it issues.
     pub profiles: List<ProfileEntry, PROFILES_MAX>,
+    /// Whether it signs delta CRLs beside the full one.
+    pub delta_crl: bool,
+    /// How many shards its certificates are divided among; 0 where none.
+    pub crl_shards: u16,
 }
 
 /// One profile, as far as the frontend may know it. // on the wire
@@ -140,7 +148,7 @@ pub struct ProfileEntry {
     pub days_default: u32,
     /// The longest validity at present, in days.
     pub days_max: u32,
-    /// The types of subject alternative name that it takes: `dns`, `ip`, `email`, `uri`.
+    /// The types of subject alternative name that it takes: `dns`, `ip`, `email`, `uri`, `xmpp`.
     pub name_types: List<Text<8>, 8>,
 }
 
@@ -149,6 +157,8 @@ pub struct ProfileEntry {
 pub struct CrlPiece {
     /// Whose CRL.
     pub authority: Name,
+    /// Which of its CRLs.
+    pub scope: CrlScope,
     /// The CRL number (RFC 5280 5.2.3).
     pub crl_number: u64,
     /// The digest of the CRL, to compare after unpacking.

@@ -114,6 +114,8 @@ pub enum GeneralName {
     Email(Text<320>),
     /// `uniformResourceIdentifier`
     Uri(Text<1024>),
+    /// `otherName` with `id-on-xmppAddr` (RFC 6120 13.7.1.4): an XMPP address.
+    Xmpp(Text<320>),
 }
 
 impl GeneralName {
@@ -124,6 +126,7 @@ impl GeneralName {
             Self::Ip4(_) | Self::Ip6(_) => "ip",
             Self::Email(_) => "email",
             Self::Uri(_) => "uri",
+            Self::Xmpp(_) => "xmpp",
         }
     }
 }
@@ -132,7 +135,7 @@ impl GeneralName {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAGeneralName {
     /// The part before the colon is missing or unknown.
-    #[error("a subject alternative name is dns:NAME, ip:ADDR, email:ADDR or uri:URI")]
+    #[error("a subject alternative name is dns:NAME, ip:ADDR, email:ADDR, uri:URI or xmpp:ADDR")]
     UnknownType,
     /// The address after `ip:` is none.
     #[error("`{0}` is no IP address")]
@@ -167,6 +170,7 @@ impl FromStr for GeneralName {
             "dns" => Ok(Self::Dns(ascii("dns", &value.to_ascii_lowercase())?)),
             "email" => Ok(Self::Email(ascii("email", value)?)),
             "uri" => Ok(Self::Uri(ascii("uri", value)?)),
+            "xmpp" => Ok(Self::Xmpp(ascii("xmpp", value)?)),
             "ip" => match value.parse() {
                 Ok(std::net::IpAddr::V4(address)) => Ok(Self::Ip4(address.octets())),
                 Ok(std::net::IpAddr::V6(address)) => Ok(Self::Ip6(address.octets())),
@@ -186,6 +190,7 @@ impl fmt::Display for GeneralName {
             Self::Ip6(octets) => write!(f, "ip:{}", std::net::Ipv6Addr::from(*octets)),
             Self::Email(address) => write!(f, "email:{address}"),
             Self::Uri(uri) => write!(f, "uri:{uri}"),
+            Self::Xmpp(address) => write!(f, "xmpp:{address}"),
         }
     }
 }

@@ -20,6 +20,10 @@ pub enum RefusalCode {
     CsrAsksCa,
     /// The key is too small, of the wrong kind, or known to be weak.
     KeyWeak,
+    /// The key is on a list of keys that others hold too, or that the operator blocked.
+    KeyBlocked,
+    /// The profile demands a list of weak keys, and none is loaded.
+    BlocklistMissing,
     /// The profile does not take this kind of key.
     KeyKind,
     /// No authority has this name.
@@ -58,12 +62,18 @@ pub enum RefusalCode {
 
 impl RefusalCode {
     /// Every code with its public name and what a person can do.
-    pub const TABLE: [(Self, &'static str, &'static str); 22] = [
+    pub const TABLE: [(Self, &'static str, &'static str); 24] = [
         (Self::CsrMalformed, "csr-malformed", "make the CSR anew, PKCS #10 in PEM or DER"),
         (Self::CsrSignature, "csr-signature", "sign the CSR with the key it names"),
         (Self::CsrDigest, "csr-digest", "sign the CSR with SHA-256 or better"),
         (Self::CsrAsksCa, "csr-asks-ca", "leave basicConstraints CA:TRUE out of the CSR"),
         (Self::KeyWeak, "key-weak", "make a new key: RSA of 2048 bits or more, or P-256/384/521"),
+        (Self::KeyBlocked, "key-blocked", "make a new key and never use this one again"),
+        (
+            Self::BlocklistMissing,
+            "blocklist-missing",
+            "have an administrator run `signer blocklist import`, then ask again with a new id",
+        ),
         (Self::KeyKind, "key-kind", "use a kind of key that the profile takes"),
         (Self::AuthorityUnknown, "authority-unknown", "ask one of the catalogue's authorities"),
         (Self::AuthorityManual, "authority-manual", "ask an issuing authority, not a root"),

@@ -79,8 +79,19 @@ pub struct IssueCertificate {
     pub subject: Option<Subject>,
     /// The subject alternative names; absent means the CSR's.
     pub subject_alt_names: Option<List<GeneralName, NAMES_MAX>>,
-    /// PKCS #10 (RFC 2986), DER.
+    /// In which form the key and its possession are shown.
+    pub form: CsrForm,
+    /// The CSR, DER.
     pub csr: Bytes<CSR_MAX>,
+}
+
+/// The forms of a CSR: declared, never guessed from the bytes. // on the wire
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CsrForm {
+    /// PKCS #10 (RFC 2986).
+    Pkcs10,
+    /// A browser's SignedPublicKeyAndChallenge. It has no names: they come from the request.
+    Spkac,
 }
 
 /// Asks for certifications of an OpenPGP key's user IDs. // on the wire
@@ -115,10 +126,23 @@ pub struct Revoke {
 pub struct FetchCrl {
     /// Whose CRL.
     pub authority: Name,
+    /// Which of its CRLs.
+    pub scope: CrlScope,
     /// The digest of the CRL that the frontend holds.
     pub have: Option<Digest>,
     /// The transfer to go on with: the packed digest and the offset of the next piece.
     pub resume: Option<(Digest, u64)>,
+}
+
+/// Which certificates a CRL of an authority speaks for. // on the wire
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum CrlScope {
+    /// All of them.
+    Full,
+    /// All of them, as changes since a full CRL (RFC 5280 5.2.4).
+    Delta,
+    /// Those that name this shard as their distribution point (RFC 5280 5.2.5).
+    Shard(u16),
 }
 
 impl Request {

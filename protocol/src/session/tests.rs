@@ -1,7 +1,7 @@
 //! What only a look inside can provoke: peers whose memories differ, and peers that lie.
 
 use super::*;
-use crate::message::{IssueCertificate, RequestId};
+use crate::message::{CsrForm, IssueCertificate, RequestId};
 
 struct Pair {
     now: Instant,
@@ -62,6 +62,7 @@ fn issue(number: u8) -> Request {
         days: None,
         subject: None,
         subject_alt_names: None,
+        form: CsrForm::Pkcs10,
         csr: (0..600u32)
             .map(|i| ((i * i) >> 3) as u8 ^ 0x5a)
             .collect::<Vec<_>>()

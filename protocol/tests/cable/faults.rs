@@ -411,6 +411,8 @@ fn huge_catalogue() -> Catalogue {
         certificate: vec![0; 8192].try_into().unwrap(),
         chain: vec![].try_into().unwrap(),
         profiles: vec![].try_into().unwrap(),
+        delta_crl: false,
+        crl_shards: 0,
     };
     Catalogue { authorities: vec![authority; 17].try_into().unwrap(), openpgp: None }
 }

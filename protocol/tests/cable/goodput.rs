@@ -12,6 +12,7 @@ use protocol::{
 fn piece(random: &mut Random) -> Answer {
     let digest = Digest::of(b"crl");
     Answer::CrlPiece(CrlPiece {
+        scope: protocol::message::CrlScope::Full,
         authority: "issuing".parse::<Name>().unwrap(),
         crl_number: 7,
         crl_digest: digest,
@@ -76,6 +77,7 @@ fn both_directions_are_filled_at_once() {
 
 fn issue(csr: Vec<u8>) -> Request {
     Request::Issue(IssueCertificate {
+        form: protocol::message::CsrForm::Pkcs10,
         id: RequestId::from_bytes([1; 16]),
         authority: "issuing".parse().unwrap(),
         profile: "server".parse().unwrap(),
@@ -130,6 +132,7 @@ fn an_urgent_message_overtakes_bulk() {
 /// The frontend has no bulk of its own; something small so that both directions are busy.
 fn fetch_like_bulk(random: &mut Random) -> Request {
     Request::FetchCrl(FetchCrl {
+        scope: protocol::message::CrlScope::Full,
         authority: "issuing".parse().unwrap(),
         have: Some(Digest::of(&random.bytes(8))),
         resume: None,

@@ -20,6 +20,7 @@ pub(crate) fn id(number: u64) -> RequestId {
 /// About the size and the compressibility of a real CSR.
 pub(crate) fn issue(number: u64, length: usize) -> Request {
     Request::Issue(IssueCertificate {
+        form: protocol::message::CsrForm::Pkcs10,
         id: id(number),
         authority: "issuing".parse().unwrap(),
         profile: "server".parse().unwrap(),

@@ -86,20 +86,21 @@ fn another_encoder_gives_the_same_bytes() {
     let subject = vec![(4u32, text("CAcert Inc.")), (0u32, text("höst.example.org"))];
     // A list of enums as its length and its items, each a tuple of its own.
     let names = (
-        5u64,
+        6u64,
         (0u32, text("host.example.org")),
         (1u32, [192u8, 0, 2, 1]),
         (2u32, [0x20u8, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
         (3u32, text("ana@example.org")),
         (4u32, text("https://example.org/")),
+        (5u32, text("ana@example.org")),
     );
-    let issue = (name(), text("server"), Some(90u32), Some(subject), Some(names), csr());
+    let issue = (name(), text("server"), Some(90u32), Some(subject), Some(names), (1u32, csr()));
     assert_same_bytes("request-issue", (3u32, id, issue), varint);
     let certify =
         (4u32, id, vec![text("Ana <ana@example.org>")], None::<u32>, vec![0x99u8, 1, 0x0d, 4]);
     assert_same_bytes("request-certify", certify, varint);
     assert_same_bytes("request-revoke", (5u32, id, name(), SERIAL.to_vec(), 1u32), varint);
-    let fetch = (6u32, name(), Some(digest), Some((packed, 32_768u64)));
+    let fetch = (6u32, name(), (2u32, 7u16), Some(digest), Some((packed, 32_768u64)));
     assert_same_bytes("request-fetch-crl", fetch, varint);
     assert_same_bytes("request-acknowledge", (7u32, vec![id, other_id]), varint);
 
@@ -108,21 +109,22 @@ fn another_encoder_gives_the_same_bytes() {
     let status = (1u32, text("0.1.0"), 86_400u64, 350_000u64, 2u64, warnings);
     assert_same_bytes("answer-status", status, varint);
     let profile = (text("server"), false, 90u32, 199u32, vec![text("dns"), text("ip")]);
-    let authority = (name(), vec![0x30u8, 3, 1, 2, 3], vec![vec![0x30u8, 1, 9]], vec![profile]);
+    let authority =
+        (name(), vec![0x30u8, 3, 1, 2, 3], vec![vec![0x30u8, 1, 9]], vec![profile], true, 16u16);
     let catalogue = (3u32, vec![authority], Some(vec![0xc6u8, 0x33]));
     assert_same_bytes("answer-catalogue", catalogue, varint);
     assert_same_bytes("answer-issued", (4u32, id, vec![0x30u8, 0x82, 4, 0xf3]), varint);
     assert_same_bytes("answer-certified", (5u32, id, vec![0x99u8, 2]), varint);
     assert_same_bytes("answer-revoked", (6u32, id, 1_795_305_600i64), varint);
-    let refused = (7u32, id, 10u32, text("the profile allows 199 days"));
+    let refused = (7u32, id, 12u32, text("the profile allows 199 days"));
     assert_same_bytes("answer-refused", refused, varint);
     let quarantined = (8u32, id, text("the intake stopped after 5 s"));
     assert_same_bytes("answer-quarantined", quarantined, varint);
     assert_same_bytes("answer-held", (9u32, id, 251u64), varint);
     let piece =
-        (name(), 65_536u64, digest, 5_093_855u64, packed, 16_167u64, 250u64, vec![1u8, 2, 3]);
+        (name(), 1u32, 65_536u64, digest, 5_093_855u64, packed, 16_167u64, 250u64, vec![1u8, 2, 3]);
     assert_same_bytes("answer-crl-piece", (11u32, piece), varint);
-    assert_same_bytes("answer-crl-unknown", (12u32, name()), varint);
+    assert_same_bytes("answer-crl-unknown", (12u32, name(), 0u32), varint);
 }
 
 #[test]

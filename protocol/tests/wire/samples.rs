@@ -6,9 +6,9 @@ use protocol::{
     bounded::List,
     message::{
         Answer, Attribute, AttributeType, AuthorityEntry, Catalogue, CatalogueQuery,
-        CertifyOpenPgp, CrlPiece, Digest, FetchCrl, IssueCertificate, Name, ProfileEntry,
-        RefusalCode, Request, RequestId, RevocationReason, Revoke, Serial, SerialHigh,
-        SignerStatus, TimeHint,
+        CertifyOpenPgp, CrlPiece, CrlScope, CsrForm, Digest, FetchCrl, IssueCertificate, Name,
+        ProfileEntry, RefusalCode, Request, RequestId, RevocationReason, Revoke, Serial,
+        SerialHigh, SignerStatus, TimeHint,
     },
 };
 pub(crate) fn id(first: u8) -> RequestId {
@@ -82,6 +82,7 @@ pub(crate) fn requests() -> Vec<(&'static str, Request)> {
             "fetch-crl",
             Request::FetchCrl(FetchCrl {
                 authority: issuing(),
+                scope: CrlScope::Shard(7),
                 have: Some(digest(0)),
                 resume: Some((digest(0x80), 32_768)),
             }),
@@ -98,6 +99,7 @@ pub(crate) fn issue() -> IssueCertificate {
         "ip:2001:db8::1",
         "email:ana@example.org",
         "uri:https://example.org/",
+        "xmpp:ana@example.org",
     ];
     IssueCertificate {
         id: id(0x10),
@@ -109,6 +111,7 @@ pub(crate) fn issue() -> IssueCertificate {
             attribute(AttributeType::CommonName, "höst.example.org"),
         ])),
         subject_alt_names: Some(list(names.map(|name| name.parse().unwrap()).into())),
+        form: CsrForm::Spkac,
         csr: csr().try_into().unwrap(),
     }
 }
@@ -149,11 +152,15 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
             Answer::Quarantined { id, text: "the intake stopped after 5 s".try_into().unwrap() },
         ),
         ("held", Answer::Held { id, ticket: 251 }),
-        ("crl-unchanged", Answer::CrlUnchanged { authority: authority.clone() }),
+        (
+            "crl-unchanged",
+            Answer::CrlUnchanged { authority: authority.clone(), scope: CrlScope::Full },
+        ),
         (
             "crl-piece",
             Answer::CrlPiece(CrlPiece {
                 authority: authority.clone(),
+                scope: CrlScope::Delta,
                 crl_number: 65_536,
                 crl_digest: digest(0),
                 crl_length: 5_093_855,
@@ -163,7 +170,7 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
                 bytes: vec![1, 2, 3].try_into().unwrap(),
             }),
         ),
-        ("crl-unknown", Answer::CrlUnknown { authority }),
+        ("crl-unknown", Answer::CrlUnknown { authority, scope: CrlScope::Full }),
     ]
 }
 
@@ -180,6 +187,8 @@ pub(crate) fn catalogue() -> Catalogue {
                 days_max: 199,
                 name_types: list(vec!["dns".try_into().unwrap(), "ip".try_into().unwrap()]),
             }]),
+            delta_crl: true,
+            crl_shards: 16,
         }]),
         openpgp: Some(vec![0xc6, 0x33].try_into().unwrap()),
     }

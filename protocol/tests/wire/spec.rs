@@ -6,7 +6,8 @@ use std::{collections::BTreeSet, fmt::Debug, path::PathBuf};
 use protocol::{
     frame, lanes, link,
     message::{
-        self, Answer, AttributeType, GeneralName, Lane, Message, RefusalCode, RevocationReason,
+        self, Answer, AttributeType, CrlScope, CsrForm, GeneralName, Lane, Message, RefusalCode,
+        RevocationReason,
     },
     patch, session,
     time::{Duration, Instant},
@@ -165,7 +166,15 @@ fn codes_are_those_of_the_code() {
     let rows = numbered.map(|(i, n)| row([i.to_string(), variant(n), n.type_name().to_owned()]));
     assert_table("### General names", rows);
     let kinds: BTreeSet<_> = names.iter().map(variant).collect();
-    assert_eq!(kinds.len(), 5, "one sample of each {}", std::any::type_name::<GeneralName>());
+    assert_eq!(kinds.len(), 6, "one sample of each {}", std::any::type_name::<GeneralName>());
+    assert_table(
+        "### CSR forms",
+        [CsrForm::Pkcs10, CsrForm::Spkac]
+            .map(|form| row([(form as u8).to_string(), variant(&form)])),
+    );
+    let scopes = [CrlScope::Full, CrlScope::Delta, CrlScope::Shard(7)];
+    let numbered = scopes.iter().enumerate();
+    assert_table("### CRL scopes", numbered.map(|(i, scope)| row([i.to_string(), variant(scope)])));
 }
 
 #[test]

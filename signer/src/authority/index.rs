@@ -65,6 +65,8 @@ pub fn parse(line: &str) -> Result<CertificateRow, String> {
         der: Vec::new(),
         status,
         file: file.clone(),
+        profile: String::new(),
+        line: None,
     })
 }
 
@@ -254,6 +256,8 @@ mod tests {
             der: Vec::new(),
             status,
             file: "unknown".into(),
+            profile: String::new(),
+            line: None,
         }
     }
 

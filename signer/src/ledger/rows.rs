@@ -18,6 +18,7 @@ pub struct Intent {
     not_after: UnixTime,
     subject: String,
     tbs: Vec<u8>,
+    shard: Option<u16>,
 }
 
 impl Intent {
@@ -28,8 +29,9 @@ impl Intent {
         profile: Name,
         tbs: LintedTbs,
     ) -> Self {
+        let shard = tbs.shard();
         let (serial, not_after, subject, tbs) = tbs.into_parts();
-        Self { seq, request, authority, profile, serial, not_after, subject, tbs }
+        Self { seq, request, authority, profile, serial, not_after, subject, tbs, shard }
     }
 
     /// Its number.
@@ -70,6 +72,11 @@ impl Intent {
     /// What is to be signed, DER.
     pub fn tbs(&self) -> &[u8] {
         &self.tbs
+    }
+
+    /// The shard of the CRL that it names.
+    pub fn shard(&self) -> Option<u16> {
+        self.shard
     }
 }
 
@@ -183,6 +190,10 @@ pub struct CertificateRow {
     pub status: Status,
     /// The index's file column.
     pub file: String,
+    /// Its profile; empty for adopted lines.
+    pub profile: String,
+    /// Its index line as another program wrote it, without the line end, where ours would differ.
+    pub line: Option<String>,
 }
 
 /// A revoked serial number.
@@ -194,6 +205,12 @@ pub struct Revocation {
     pub at: UnixTime,
     /// Why, in openssl's words.
     pub reason: Option<String>,
+    /// The last second of the certificate's validity.
+    pub not_after: UnixTime,
+    /// The certificate's profile; empty for adopted ones.
+    pub profile: String,
+    /// The shard of the CRL that the certificate names.
+    pub shard: Option<u16>,
 }
 
 /// A CRL in the ledger.
@@ -249,7 +266,7 @@ pub(super) fn known(connection: &Connection, id: RequestId) -> Result<Option<Kno
 }
 
 pub(super) fn open_intents(connection: &Connection) -> Result<Vec<Intent>, Fault> {
-    let sql = "SELECT seq, request, authority, profile, serial, not_after, subject, tbs
+    let sql = "SELECT seq, request, authority, profile, serial, not_after, subject, tbs, shard
                FROM intent ORDER BY seq";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -266,6 +283,7 @@ pub(super) fn open_intents(connection: &Connection) -> Result<Vec<Intent>, Fault
             not_after: UnixTime(row.get(5)?),
             subject: row.get(6)?,
             tbs: row.get(7)?,
+            shard: row.get(8)?,
         });
     }
     Ok(intents)
@@ -284,7 +302,7 @@ pub(super) fn open_openpgp_intents(connection: &Connection) -> Result<Vec<OpenPg
 }
 
 const CERTIFICATE_COLUMNS: &str =
-    "seq, serial, not_after, subject, der, status, revoked_at, reason, file";
+    "seq, serial, not_after, subject, der, status, revoked_at, reason, file, profile, line";
 
 fn certificate_row(row: &Row<'_>) -> Result<CertificateRow, Fault> {
     let letter: String = row.get(5)?;
@@ -302,6 +320,8 @@ fn certificate_row(row: &Row<'_>) -> Result<CertificateRow, Fault> {
         der: row.get(4)?,
         status,
         file: row.get(8)?,
+        profile: row.get(9)?,
+        line: row.get(10)?,
     })
 }
 
@@ -345,13 +365,19 @@ pub(super) fn for_each_revoked(
     authority: AuthorityId,
     mut visit: impl FnMut(Revocation) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let sql = "SELECT serial, revoked_at, reason FROM certificate
+    let sql = "SELECT serial, revoked_at, reason, not_after, profile, shard FROM certificate
                WHERE authority = ?1 AND status = 'R' ORDER BY serial";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([authority.0])?;
     while let Some(row) = rows.next()? {
-        let (serial, at, reason) = (row.get(0)?, UnixTime(row.get(1)?), row.get(2)?);
-        visit(Revocation { serial, at, reason })?;
+        visit(Revocation {
+            serial: row.get(0)?,
+            at: UnixTime(row.get(1)?),
+            reason: row.get(2)?,
+            not_after: UnixTime(row.get(3)?),
+            profile: row.get(4)?,
+            shard: row.get(5)?,
+        })?;
     }
     Ok(())
 }

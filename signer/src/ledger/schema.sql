@@ -1,4 +1,4 @@
--- The tables of schema version 1. // stored: a later version comes with a migration.
+-- The tables of schema version 2. // stored: a later version comes with a migration.
 CREATE TABLE authority (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -6,7 +6,8 @@ CREATE TABLE authority (
     crl_number INTEGER NOT NULL DEFAULT 0,      -- of the last CRL, signed or intended
     files_at INTEGER NOT NULL DEFAULT 0,        -- certificate.seq up to which the files are synced
     revocations_at INTEGER NOT NULL DEFAULT 0,  -- revocation.seq up to which index.txt shows them, synced
-    index_stamp TEXT NOT NULL DEFAULT ''        -- length and mtime of index.txt as we left it
+    index_stamp TEXT NOT NULL DEFAULT '',       -- length and mtime of index.txt as we left it
+    packed_at INTEGER NOT NULL DEFAULT 0        -- certificate.seq up to which the copies are in packs
 ) STRICT;
 CREATE TABLE request (
     id BLOB PRIMARY KEY,
@@ -27,6 +28,7 @@ CREATE TABLE intent (
     not_after INTEGER NOT NULL,
     subject TEXT NOT NULL,
     tbs BLOB NOT NULL,
+    shard INTEGER,                              -- of the CRL that it names; NULL where none
     UNIQUE (authority, serial)
 ) STRICT;
 CREATE TABLE certificate (
@@ -42,12 +44,15 @@ CREATE TABLE certificate (
     revoked_at INTEGER,
     reason TEXT,                                -- as in the index, NULL where none
     file TEXT NOT NULL DEFAULT 'unknown',       -- the index's file column
+    shard INTEGER,                              -- of the CRL that it names; NULL where none
+    line TEXT,                                  -- its index line as another program wrote it, where ours would differ
     UNIQUE (authority, serial)
 ) STRICT;
 CREATE INDEX revoked ON certificate (authority, serial) WHERE status = 'R';
 CREATE INDEX certificate_by_authority ON certificate (authority); -- and seq, as every index
 CREATE TABLE crl (
     authority INTEGER NOT NULL REFERENCES authority,
+    scope INTEGER NOT NULL DEFAULT 0,           -- 0 full, 1 delta, 2 + n shard n
     number INTEGER NOT NULL,
     this_update INTEGER NOT NULL,
     next_update INTEGER NOT NULL,
@@ -55,7 +60,7 @@ CREATE TABLE crl (
     last_revocation INTEGER NOT NULL,           -- revocation.seq that it covers
     digest BLOB NOT NULL,
     length INTEGER NOT NULL,
-    PRIMARY KEY (authority, number)
+    PRIMARY KEY (authority, scope, number)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE revocation (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -64,6 +69,11 @@ CREATE TABLE revocation (
     at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX revocation_by_authority ON revocation (authority, seq);
+CREATE TABLE blocked_key (
+    fingerprint BLOB PRIMARY KEY,               -- SHA-256 of the SubjectPublicKeyInfo
+    at INTEGER NOT NULL,
+    reason TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE openpgp_intent (
     request BLOB PRIMARY KEY,
     body BLOB NOT NULL

@@ -156,9 +156,9 @@ impl Transaction<'_> {
         profile: &Name,
         tbs: LintedTbs,
     ) -> Result<(), Fault> {
-        let sql =
-            "INSERT INTO intent (request, authority, profile, serial, not_after, subject, tbs)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let sql = "INSERT INTO intent
+                   (request, authority, profile, serial, not_after, subject, tbs, shard)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         self.inner.prepare_cached(sql)?.execute(params![
             request.map(|id| *id.as_bytes()),
             authority.0,
@@ -166,7 +166,8 @@ impl Transaction<'_> {
             tbs.serial().as_octets(),
             tbs.not_after().0,
             tbs.subject(),
-            tbs.der()
+            tbs.der(),
+            tbs.shard()
         ])?;
         self.raise_time_floor(self.now)?;
         let seq = self.inner.last_insert_rowid();
@@ -184,8 +185,8 @@ impl Transaction<'_> {
             return Err(Fault::Internal(format!("intent {} was signed twice", intent.seq())));
         }
         let sql = "INSERT INTO certificate
-                   (request, authority, profile, serial, not_after, subject, der)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                   (request, authority, profile, serial, not_after, subject, der, shard)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         self.inner.prepare_cached(sql)?.execute(params![
             intent.request().map(|id| *id.as_bytes()),
             intent.authority().0,
@@ -193,7 +194,8 @@ impl Transaction<'_> {
             intent.serial().as_octets(),
             intent.not_after().0,
             intent.subject(),
-            der
+            der,
+            intent.shard()
         ])?;
         if let Some(id) = intent.request() {
             self.set_outcome(id, &Outcome::Issued)?;
@@ -273,10 +275,12 @@ impl Transaction<'_> {
     /// Takes over a line that a person added to the index, with the certificate where there is one.
     pub fn adopt(&mut self, authority: AuthorityId, row: &CertificateRow) -> Result<(), Fault> {
         let sql = "INSERT INTO certificate
-             (authority, serial, profile, not_after, subject, der, status, revoked_at, reason, file)
-             VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             (authority, serial, profile, not_after, subject, der, status, revoked_at, reason, file,
+              line)
+             VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (authority, serial) DO UPDATE SET
-               status = excluded.status, revoked_at = excluded.revoked_at, reason = excluded.reason";
+               status = excluded.status, revoked_at = excluded.revoked_at,
+               reason = excluded.reason, line = excluded.line";
         let (revoked_at, reason) = match &row.status {
             Status::Revoked { at, reason } => (Some(at.0), reason.clone()),
             Status::Valid | Status::Expired => (None, None),
@@ -292,7 +296,8 @@ impl Transaction<'_> {
                 row.status.letter(),
                 revoked_at,
                 reason,
-                row.file
+                row.file,
+                row.line
             ],
         )?;
         if let Some(at) = revoked_at {

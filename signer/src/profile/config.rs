@@ -2,6 +2,8 @@
 //!
 //! Each check answers with one sentence that names the key. Nothing here decides about requests.
 
+use std::collections::BTreeMap;
+
 use protocol::message::NAMES_MAX;
 use serde::Deserialize;
 
@@ -25,6 +27,20 @@ pub struct ProfileConfig {
     pub names: NamesConfig,
     /// What is written into the certificate.
     pub extensions: ExtensionsConfig,
+    /// How long revoked certificates stay in CRLs.
+    #[serde(default)]
+    pub crl: CrlRuleConfig,
+    /// Named deviations from the standards, each of them logged when the profile is loaded.
+    #[serde(default)]
+    pub deviations: Vec<String>,
+}
+
+/// How long revoked certificates stay in CRLs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrlRuleConfig {
+    /// So many days past expiry; absent means until one CRL past expiry has listed them.
+    pub keep_days: Option<u32>,
 }
 
 /// How long certificates live.
@@ -61,6 +77,9 @@ pub struct KeysConfig {
     /// Ed25519, for private use only.
     #[serde(default)]
     pub ed25519: bool,
+    /// Refuses everything as long as no list of weak keys is loaded.
+    #[serde(default)]
+    pub blocklist: bool,
 }
 
 /// Which subjects are taken.
@@ -75,13 +94,63 @@ pub struct SubjectConfig {
     /// Every common name must also be a subject alternative name (BR 7.1.4.3).
     #[serde(default)]
     pub common_name_is_a_name: bool,
+    /// What becomes of attributes that are not in `allowed`.
+    #[serde(default)]
+    pub unlisted: Unlisted,
+    /// In which order the attributes stand.
+    #[serde(default)]
+    pub order: Order,
+    /// The only value that an attribute may have, by attribute.
+    #[serde(default)]
+    pub fixed: BTreeMap<String, String>,
+    /// A regular expression that the whole value must match, by attribute.
+    #[serde(default)]
+    pub patterns: BTreeMap<String, String>,
+    /// The string type of the attributes that may have several.
+    #[serde(default)]
+    pub encoding: Encoding,
+}
+
+/// What becomes of attributes that are not in `allowed`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unlisted {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// They are left out, as `openssl ca` does.
+    Drop,
+}
+
+/// In which order the attributes of a subject stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// As asked for.
+    #[default]
+    AsAsked,
+    /// Put into the order of `allowed`, as `openssl ca` does.
+    AsAllowed,
+    /// Refused unless in the order of `allowed`.
+    Strict,
+}
+
+/// The string type of the attributes that may have several (RFC 5280 4.1.2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// UTF8String.
+    #[default]
+    Utf8,
+    /// PrintableString where the characters allow it, else UTF8String.
+    Printable,
 }
 
 /// Which subject alternative names are taken.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamesConfig {
-    /// `dns`, `ip`, `email`, `uri`.
+    /// `dns`, `ip`, `email`, `uri`, `xmpp`.
     pub types: Vec<String>,
     /// At least one must be there.
     #[serde(default)]
@@ -106,8 +175,14 @@ pub struct ExtensionsConfig {
     pub ca: bool,
     /// basicConstraints pathLenConstraint of a CA.
     pub path_length: Option<u8>,
+    /// Whether basicConstraints is there, and critical.
+    #[serde(default)]
+    pub basic_constraints: Presence,
     /// RFC 5280 names.
     pub key_usage: Vec<String>,
+    /// keyUsage is critical.
+    #[serde(default = "yes")]
+    pub key_usage_critical: bool,
     /// RFC 5280 names or object identifiers.
     #[serde(default)]
     pub extended_key_usage: Vec<String>,
@@ -117,7 +192,18 @@ pub struct ExtensionsConfig {
     /// id-pkix-ocsp-nocheck (RFC 6960 4.2.2.2.1).
     #[serde(default)]
     pub ocsp_no_check: bool,
-    /// Where the CRL can be fetched.
+    /// The digest that the issuer signs with: `sha256`, `sha384`, `sha512`; absent means the one
+    /// that belongs to its key.
+    pub digest: Option<String>,
+    /// TLS feature status_request (RFC 7633): servers must staple.
+    #[serde(default)]
+    pub must_staple: bool,
+    /// nameConstraints of a CA.
+    pub name_constraints: Option<NameConstraintsConfig>,
+    /// Where the delta CRL can be fetched (freshestCRL, RFC 5280 4.2.1.15).
+    #[serde(default)]
+    pub delta_crl_urls: Vec<String>,
+    /// Where the CRL can be fetched; `{shard}` in it becomes the number of the shard.
     #[serde(default)]
     pub crl_urls: Vec<String>,
     /// Where an OCSP responder answers.
@@ -129,6 +215,36 @@ pub struct ExtensionsConfig {
     /// certificatePolicies.
     #[serde(default)]
     pub policies: Vec<PolicyConfig>,
+}
+
+/// Whether an extension is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Presence {
+    /// There, and critical.
+    #[default]
+    Critical,
+    /// There, and not critical.
+    Plain,
+    /// Not there.
+    Absent,
+}
+
+/// nameConstraints (RFC 5280 4.2.1.10), critical: `dns:example.org`, `email:example.org`,
+/// `ip:192.0.2.0/24`, `uri:example.org`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameConstraintsConfig {
+    /// Names must lie in one of these.
+    #[serde(default)]
+    pub permitted: Vec<String>,
+    /// Names must lie in none of these.
+    #[serde(default)]
+    pub excluded: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// One certificate policy.

@@ -16,6 +16,8 @@ pub(super) fn check_general_name(name: &GeneralName, wildcard: bool) -> Result<(
         GeneralName::Dns(dns) => check_dns(dns, wildcard),
         GeneralName::Email(address) => check_email(address),
         GeneralName::Uri(uri) => check_uri(uri),
+        // RFC 6120 addresses without a resource have the form of mail addresses.
+        GeneralName::Xmpp(address) => check_email(address),
         GeneralName::Ip4(octets) if std::net::Ipv4Addr::from(*octets).is_unspecified() => {
             Err("the address 0.0.0.0 names no host".into())
         }

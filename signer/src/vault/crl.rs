@@ -57,24 +57,38 @@ impl Vault {
     /// Answers with the piece that is asked for, after signing a CRL if one is due.
     pub(super) fn fetch_crl(&mut self, now: Moment, fetch: &FetchCrl) -> Result<Answer, Fault> {
         let Some(authority) = self.authorities.get(&fetch.authority) else {
-            return Ok(Answer::CrlUnknown { authority: fetch.authority.clone() });
+            return Ok(Answer::CrlUnknown {
+                authority: fetch.authority.clone(),
+                scope: fetch.scope,
+            });
         };
         if authority.signs_unattended() && self.is_stale(authority, now.unix())? {
             self.sign_crl(&fetch.authority, now)?;
         }
         let authority = &self.authorities[&fetch.authority];
         let Some(newest) = self.ledger.newest_crl(authority.id())? else {
-            return Ok(Answer::CrlUnknown { authority: fetch.authority.clone() });
+            return Ok(Answer::CrlUnknown {
+                authority: fetch.authority.clone(),
+                scope: fetch.scope,
+            });
         };
         if fetch.have == Some(newest.digest) {
             self.transfers.0.retain(|transfer| transfer.authority != fetch.authority);
-            return Ok(Answer::CrlUnchanged { authority: fetch.authority.clone() });
+            return Ok(Answer::CrlUnchanged {
+                authority: fetch.authority.clone(),
+                scope: fetch.scope,
+            });
         }
         let position = match self.transfers.position(fetch, newest.number) {
             Some(position) => position,
             None => match self.start_transfer(now, fetch, newest)? {
                 Some(position) => position,
-                None => return Ok(Answer::CrlUnknown { authority: fetch.authority.clone() }),
+                None => {
+                    return Ok(Answer::CrlUnknown {
+                        authority: fetch.authority.clone(),
+                        scope: fetch.scope,
+                    });
+                }
             },
         };
         let transfer = &self.transfers.0[position];
@@ -89,6 +103,7 @@ impl Vault {
         let end = transfer.packed.len().min(offset + PIECE_MAX);
         let piece = CrlPiece {
             authority: fetch.authority.clone(),
+            scope: fetch.scope,
             crl_number: transfer.crl.number,
             crl_digest: transfer.crl.digest,
             crl_length: transfer.crl.length,

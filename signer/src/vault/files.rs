@@ -73,6 +73,8 @@ impl Vault {
                 der: der.clone(),
                 status: Status::Valid,
                 file: "unknown".into(),
+                profile: intent.profile().to_string(),
+                line: None,
             });
         }
         for (name, rows) in by_authority {

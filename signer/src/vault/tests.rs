@@ -169,7 +169,12 @@ impl Story {
 
     fn fetch_crl(&mut self, have: Option<Digest>) -> Answer {
         let authority = name("issuing");
-        self.call(Call::FetchCrl(FetchCrl { authority, have, resume: None }))
+        self.call(Call::FetchCrl(FetchCrl {
+            authority,
+            scope: protocol::message::CrlScope::Full,
+            have,
+            resume: None,
+        }))
     }
 
     fn findings(&self) -> Vec<String> {
@@ -653,7 +658,12 @@ fn crl_past_16_mib_arrives_whole_in_pieces_and_resumes_after_a_cut() {
     let mut last = None;
     loop {
         let resume = last.map(|digest| (digest, packed.len() as u64));
-        let fetch = FetchCrl { authority: name("issuing"), have: None, resume };
+        let fetch = FetchCrl {
+            authority: name("issuing"),
+            scope: protocol::message::CrlScope::Full,
+            have: None,
+            resume,
+        };
         let Answer::CrlPiece(piece) = story.call(Call::FetchCrl(fetch)) else {
             panic!("a piece was expected")
         };

@@ -15,7 +15,12 @@ fn revocation(story: &mut Story, serial: Serial) -> Call {
 }
 
 fn fetch() -> Call {
-    Call::FetchCrl(FetchCrl { authority: name("issuing"), have: None, resume: None })
+    Call::FetchCrl(FetchCrl {
+        authority: name("issuing"),
+        scope: protocol::message::CrlScope::Full,
+        have: None,
+        resume: None,
+    })
 }
 
 /// One round of work; what was answered before the plug was pulled, by place in the script.
