@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use protocol::{
-    message::{Answer, CatalogueQuery, Message, Name, Request, SignerStatus},
+    message::{Answer, CatalogueQuery, Message, Request, SignerStatus},
     time::{Duration, Instant},
 };
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,8 @@ use crate::{
     catalogue::{Catalogues, Trusted},
     clock::Now,
     crl::{
-        fetch::{Fetches, Outcome},
+        CrlName, all_of,
+        fetch::{FetchError, Fetches, Outcome},
         mirror::{Mirror, MirrorError},
     },
     inventory::Inventory,
@@ -49,6 +50,15 @@ pub enum CarrierError {
     /// The CRL files failed.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
+}
+
+impl From<FetchError> for CarrierError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Mirror(error) => Self::Mirror(error),
+            FetchError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for CarrierError {
@@ -111,8 +121,8 @@ pub struct Carrier {
     generation: u64,
     hints: Hints,
     fetches: Fetches,
-    /// Authorities with revocations that their CRL does not show yet.
-    revoked: BTreeSet<Name>,
+    /// CRLs that do not show yet what was revoked.
+    revoked: BTreeSet<CrlName>,
     counters: Counters,
     /// What exists only while the session is up.
     connection: Option<Connection>,
@@ -123,8 +133,8 @@ impl Carrier {
     pub fn new(store: Store, mirror: Mirror) -> Result<Self, CarrierError> {
         let catalogues = Catalogues(store.connection());
         let (trusted, generation) = (catalogues.trusted()?, catalogues.generation()?);
-        for name in trusted.authorities.keys() {
-            mirror.repair(name)?;
+        for name in trusted.authorities.values().flat_map(all_of) {
+            mirror.repair(&name)?;
         }
         Ok(Self {
             store,
@@ -170,7 +180,7 @@ impl Carrier {
         self.connection = Some(connection);
         self.hints.handle_up();
         let offered = self.trusted.authorities.values().filter(|authority| authority.offered);
-        self.fetches.handle_up(now.instant, offered.map(|authority| &authority.name));
+        self.fetches.handle_up(now.instant, offered.flat_map(all_of));
         Ok(())
     }
 
@@ -193,7 +203,8 @@ impl Carrier {
                 // Somebody accepted a certificate: what was disbelieved may be right now.
                 connection.retry_doubts(now.instant);
             }
-            self.trusted.authorities.keys().for_each(|name| self.fetches.want(name, now.instant));
+            let names = self.trusted.authorities.values().flat_map(all_of);
+            names.for_each(|name| self.fetches.want(&name, now.instant));
         }
         Ok(())
     }
@@ -208,7 +219,7 @@ impl Carrier {
         let mut desk = Desk {
             now,
             store: &transaction,
-            mirror: &self.mirror,
+            mirror: &mut self.mirror,
             trusted: &mut self.trusted,
             hints: &mut self.hints,
             fetches: &mut self.fetches,
@@ -332,22 +343,23 @@ impl Carrier {
 
     fn finish_crl(&mut self, now: Now) -> Result<(), CarrierError> {
         let Some(name) = self.fetches.complete().cloned() else { return Ok(()) };
-        let Some(authority) = self.trusted.authorities.get(&name) else {
+        let Some(authority) = self.trusted.authorities.get(&name.authority) else {
             self.fetches.handle_nothing_new(&name, now.instant);
             return Ok(());
         };
-        let outcome = self.fetches.finish(now.instant, authority, &mut self.mirror)?;
+        let inventory = Inventory(self.store.connection());
+        let outcome = self.fetches.finish(now.instant, authority, &inventory, &mut self.mirror)?;
         let alarms = Alarms(self.store.connection());
         let scope = format!("crl/{name}");
         let alarm = match outcome {
             None => return Ok(()),
             Some(Outcome::AskedInFull) => {
-                tracing::warn!(authority = %name, "CRL patch does not fit, the whole CRL is asked for");
+                tracing::warn!(crl = %name, "CRL patch does not fit, the whole CRL is asked for");
                 return Ok(());
             }
             Some(Outcome::Installed(facts)) => {
                 let (number, entries) = (facts.number, facts.entries);
-                tracing::info!(authority = %name, number, entries, "CRL published");
+                tracing::info!(crl = %name, number, entries, "CRL published");
                 alarms.clear(&scope)?;
                 return Ok(());
             }
@@ -355,7 +367,7 @@ impl Carrier {
             Some(Outcome::Unusable) => "the CRL that came is not the one that was announced".into(),
         };
         let text = format!("{alarm}; the old CRL of `{name}` stays, look at the signer's log");
-        tracing::error!(authority = %name, alarm, "CRL not published");
+        tracing::error!(crl = %name, alarm, "CRL not published");
         alarms.raise(&scope, &text, now.unix_us)?;
         Ok(())
     }

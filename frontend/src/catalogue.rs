@@ -50,6 +50,10 @@ pub struct Authority {
     pub profiles: Vec<ProfileEntry>,
     /// Whether the signer's last catalogue has it.
     pub offered: bool,
+    /// Whether it signs delta CRLs, as the signer said last.
+    pub delta_crl: bool,
+    /// Among how many shards its certificates are divided, as the signer said last; 0 for none.
+    pub crl_shards: u16,
     certificate: Vec<u8>,
     chain: Vec<Vec<u8>>,
     x509: X509,
@@ -99,6 +103,8 @@ impl Authority {
             name: name.clone(),
             profiles: Vec::new(),
             offered: false,
+            delta_crl: false,
+            crl_shards: 0,
             certificate: certificate.to_vec(),
             chain,
             x509,
@@ -165,6 +171,9 @@ pub struct Trusted {
     /// The digest of the signer's last catalogue; `None` if there never was one.
     pub catalogue: Option<Digest>,
 }
+
+/// More shards than any signer has: each is asked for on its own.
+const CRL_SHARDS_MAX: u16 = 1024;
 
 /// The pins and the last catalogue, in a connection or a transaction.
 pub struct Catalogues<'c>(pub &'c Connection);
@@ -312,6 +321,8 @@ impl Catalogues<'_> {
                 if let Some(authority) = trusted.authorities.get_mut(&entry.name) {
                     authority.profiles = entry.profiles.into_vec();
                     authority.offered = true;
+                    authority.delta_crl = entry.delta_crl;
+                    authority.crl_shards = entry.crl_shards.min(CRL_SHARDS_MAX);
                 }
             }
         }
@@ -325,9 +336,9 @@ impl Catalogues<'_> {
 
     fn last(&self) -> Result<Option<Catalogue>, StoreError> {
         let Some(bytes) = Notes(self.0).read_bytes(CATALOGUE)? else { return Ok(None) };
-        codec::decode::<_, MESSAGE_MAX>(&bytes)
-            .map(Some)
-            .map_err(|_| StoreError::Damaged { what: CATALOGUE })
+        // What another version wrote, or a rotten bit broke, is only a copy: the signer is asked
+        // for it again.
+        Ok(codec::decode::<_, MESSAGE_MAX>(&bytes).ok())
     }
 
     fn pinned_names(&self) -> Result<Vec<Name>, StoreError> {
@@ -421,6 +432,26 @@ mod tests {
         let trusted = catalogues.trusted().unwrap();
         assert_eq!(trusted.authorities[&name].subject(), second.subject());
         assert_eq!(Alarms(store.connection()).list().unwrap(), []);
+    }
+
+    #[test]
+    fn a_stored_catalogue_that_cannot_be_read_is_asked_for_again_and_the_pins_stay() {
+        let (_dir, store) = store();
+        let catalogues = Catalogues(store.connection());
+        let mut catalogue = TestCa::new("CA").catalogue("issuing");
+        let mut entries = catalogue.authorities.into_vec();
+        (entries[0].delta_crl, entries[0].crl_shards) = (true, 16);
+        catalogue.authorities = entries.try_into().unwrap();
+        catalogues.receive(&catalogue, 1).unwrap();
+        let trusted = catalogues.trusted().unwrap();
+        let authority = trusted.authorities.values().next().unwrap();
+        assert!(authority.offered && authority.delta_crl && authority.crl_shards == 16);
+
+        Notes(store.connection()).write_bytes(CATALOGUE, b"of another version").unwrap();
+        let trusted = catalogues.trusted().unwrap();
+        assert_eq!(trusted.catalogue, None);
+        let authority = trusted.authorities.values().next().unwrap();
+        assert!(!authority.offered && authority.crl_shards == 0);
     }
 
     #[test]

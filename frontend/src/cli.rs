@@ -69,7 +69,7 @@ pub enum Command {
     },
     /// Write what came back for a request: a certificate in PEM, an OpenPGP key with armour
     Get(Get),
-    /// Write an authority's newest CRL in PEM
+    /// Write an authority's newest CRL in PEM, or show how long the CRLs last
     Crl(Crl),
     /// Show the last exchange of time hints
     Time,
@@ -113,14 +113,18 @@ pub struct Request {
     #[arg(long, value_name = "NAME")]
     pub profile: Name,
     /// The CSR, PEM or DER; - is standard input
-    #[arg(long, value_name = "FILE")]
-    pub csr: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "spkac")]
+    pub csr: Option<PathBuf>,
+    /// A browser's SPKAC instead of a CSR: base64, or the lines that `openssl ca -spkac` reads;
+    /// - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "csr")]
+    pub spkac: Option<PathBuf>,
     /// The subject, /C=DE/O=Example/CN=name or C=DE,O=Example,CN=name, kept in the order written;
-    /// default: the CSR's
+    /// default: the CSR's, or the lines of the SPKAC's file
     #[arg(long, value_name = "DN", value_parser = subject::parse)]
     pub subject: Option<Subject>,
-    /// A subject alternative name, dns:NAME, ip:ADDR, email:ADDR or uri:URI; repeat for more;
-    /// default: the CSR's
+    /// A subject alternative name, dns:NAME, ip:ADDR, email:ADDR, uri:URI or xmpp:ADDR; repeat for
+    /// more; default: the CSR's
     #[arg(long, value_name = "NAME")]
     pub san: Vec<GeneralName>,
     /// How long it shall be valid; default: the profile's
@@ -134,19 +138,26 @@ pub struct Request {
 /// `frontend revoke`
 #[derive(Debug, Args)]
 pub struct Revoke {
-    /// Who issued the certificate
-    #[arg(long, value_name = "NAME")]
-    pub authority: Name,
+    /// Who issued the certificate; with --list, for the lines that name nobody
+    #[arg(long, value_name = "NAME", required_unless_present = "list")]
+    pub authority: Option<Name>,
     /// Which certificate, by serial number in hexadecimal
-    #[arg(long, value_name = "HEX", required_unless_present = "cert")]
+    #[arg(long, value_name = "HEX", required_unless_present_any = ["cert", "list"])]
     pub serial: Option<Serial>,
     /// Which certificate, PEM or DER; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "serial")]
     pub cert: Option<PathBuf>,
+    /// Many certificates, one a line: [AUTHORITY] SERIAL-or-FILE [REASON]; # begins a comment, - is
+    /// standard input. Every line is checked before anything is queued
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["serial", "cert"])]
+    pub list: Option<PathBuf>,
     /// Why: unspecified, keyCompromise, CACompromise, affiliationChanged, superseded,
     /// cessationOfOperation or privilegeWithdrawn
     #[arg(long, value_name = "NAME", value_parser = reason, default_value = "unspecified")]
     pub reason: RevocationReason,
+    /// With --list: say what would be queued, and queue nothing
+    #[arg(long, conflicts_with_all = ["serial", "cert", "wait"])]
+    pub dry_run: bool,
     /// How to queue it
     #[command(flatten)]
     pub queueing: Queueing,
@@ -172,9 +183,9 @@ pub struct Certify {
 /// What `request`, `revoke` and `certify` have in common.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Queueing {
-    /// Wait up to this long for the outcome
-    #[arg(long, value_name = "SECS")]
-    pub wait: Option<u64>,
+    /// Wait for the outcome, up to this long where a number is given
+    #[arg(long, value_name = "SECS", num_args = 0..=1)]
+    pub wait: Option<Option<u64>>,
     /// Queue it as it is, without the early checks; the signer makes its own
     #[arg(long)]
     pub no_precheck: bool,
@@ -198,7 +209,21 @@ pub struct Get {
 #[derive(Debug, Args)]
 pub struct Crl {
     /// Whose CRL
-    pub authority: Name,
+    #[arg(required_unless_present = "runway")]
+    pub authority: Option<Name>,
+    /// The delta CRL instead of the full one
+    #[arg(long, conflicts_with = "runway")]
+    pub delta: bool,
+    /// The CRL of this shard instead of the full one
+    #[arg(long, value_name = "N", conflicts_with_all = ["delta", "runway"])]
+    pub shard: Option<u16>,
+    /// Show the hours until each published CRL expires; exit code 3 if one has too few, or if a
+    /// CRL is not there
+    #[arg(long, conflicts_with_all = ["out", "der"])]
+    pub runway: bool,
+    /// With --runway: so many hours are enough
+    #[arg(long, value_name = "N", default_value_t = 24, requires = "runway")]
+    pub min_hours: u32,
     /// Where to
     #[command(flatten)]
     pub output: Output,
@@ -302,6 +327,12 @@ mod tests {
              --san dns:a.example --san ip:::1 --days 90 --wait 5 --json",
             "frontend revoke --authority a --serial 0A:0B --reason keyCompromise",
             "frontend revoke --authority a --cert c.pem",
+            "frontend revoke --authority a --cert c.pem --wait --json",
+            "frontend revoke --list - --wait=9",
+            "frontend revoke --list f --authority a --reason superseded --wait",
+            "frontend revoke --list f --dry-run --json",
+            "frontend request --authority a --profile client --spkac - --subject /CN=x \
+             --san xmpp:a@im.example",
             "frontend certify --key k.asc --uid a --uid b --days 30 --wait 5",
             "frontend --json status",
             "frontend status 01890a5d-ac96-774b-bcce-b302099a8057 --json",
@@ -325,6 +356,12 @@ mod tests {
             "frontend revoke --authority a",
             "frontend revoke --authority a --serial 1 --cert f",
             "frontend revoke --authority a --serial xyz",
+            "frontend revoke --serial 1",
+            "frontend revoke --list f --serial 1",
+            "frontend revoke --list f --dry-run --wait",
+            "frontend revoke --authority a --serial 1 --dry-run",
+            "frontend request --authority a --profile p",
+            "frontend request --authority a --profile p --csr f --spkac f",
             "frontend revoke --authority a --serial 1 --reason certificateHold",
             "frontend status 12",
         ] {

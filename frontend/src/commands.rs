@@ -23,7 +23,9 @@ use crate::{
 };
 
 mod ask;
+mod crl;
 mod read;
+mod revoke;
 mod status;
 
 /// Does what the command line says.
@@ -46,12 +48,12 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Init => unreachable!("done above"),
         Command::Run(run) => carry(&home, run),
         Command::Request(request) => ask::request(cli, &home, request),
-        Command::Revoke(revoke) => ask::revoke(cli, &home, revoke),
+        Command::Revoke(revoke) => revoke::revoke(cli, &home, revoke),
         Command::Certify(certify) => ask::certify(cli, &home, certify),
         Command::Status { id: Some(id) } => status::one(cli, &home, *id),
         Command::Status { id: None } => status::all(cli, &home),
         Command::Get(get) => read::get(cli, &home, get),
-        Command::Crl(crl) => read::crl(cli, &home, crl),
+        Command::Crl(wish) => crl::crl(cli, &home, wish),
         Command::Time => read::time(cli, &home),
         Command::Catalogue { command: None } => read::catalogue(cli, &home),
         Command::Catalogue { command: Some(CatalogueCommand::Accept) } => accept(cli, &home),

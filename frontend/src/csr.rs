@@ -85,7 +85,7 @@ fn check_key(csr: &X509Req, from: &str) -> Result<(), Refusal> {
 }
 
 /// Which digests are not accepted: MD2, MD4, MD5 and SHA-1 with any key.
-fn check_digest(der: &[u8], from: &str) -> Result<(), Refusal> {
+pub(crate) fn check_digest(der: &[u8], from: &str) -> Result<(), Refusal> {
     let algorithm = signature_algorithm(der).map_err(|error| {
         Refusal::new(RefusalCode::CsrMalformed, format!("{from} has no algorithm: {error}"))
     })?;
@@ -101,7 +101,7 @@ fn check_digest(der: &[u8], from: &str) -> Result<(), Refusal> {
 
 const PEM_LABELS: [&str; 2] = ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
 /// CA/B BR 6.1.5: RSA has at least 2048 bits.
-const RSA_BITS_MIN: u32 = 2048;
+pub(crate) const RSA_BITS_MIN: u32 = 2048;
 /// Object identifiers in DER content octets.
 const WEAK_ALGORITHMS: [(&[u8], Nid); 5] = [
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x02], Nid::from_raw(7)),

@@ -106,6 +106,8 @@ pub const BIT_STRING: u8 = 0x03;
 pub const OCTET_STRING: u8 = 0x04;
 /// OBJECT IDENTIFIER
 pub const OBJECT_IDENTIFIER: u8 = 0x06;
+/// UTF8String
+pub const UTF8_STRING: u8 = 0x0c;
 /// UTCTime
 pub const UTC_TIME: u8 = 0x17;
 /// GeneralizedTime

@@ -121,6 +121,43 @@ impl Inventory<'_> {
         Ok(changed == 1)
     }
 
+    /// Lets `visit` see the serial and the certificate of everything that the signer said it
+    /// revoked from `since` on and before `until`, and that expires at `alive_at` or later.
+    /// Ends early when `visit` gives something.
+    pub fn find_revoked<T>(
+        &self,
+        authority: &Name,
+        (since, until): (i64, i64),
+        alive_at: i64,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT serial, der FROM certificate
+             WHERE authority = ?1 AND state = 'revoked' AND revoked_at >= ?2 AND revoked_at < ?3
+               AND not_after >= ?4",
+        )?;
+        let mut rows = statement.query(params![authority.as_str(), since, until, alive_at])?;
+        while let Some(row) = rows.next()? {
+            let octets = |column| {
+                let value = row.get_ref(column)?.as_blob();
+                value.map_err(|_| StoreError::Damaged { what: "certificate" })
+            };
+            if let Some(found) = visit(octets(0)?, octets(1)?) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the signer said of anything that it was revoked at `since` or later.
+    pub fn was_revoked_since(&self, authority: &Name, since: i64) -> Result<bool, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM certificate
+             WHERE authority = ?1 AND state = 'revoked' AND revoked_at >= ?2)",
+        )?;
+        Ok(statement.query_row(params![authority.as_str(), since], |row| row.get(0))?)
+    }
+
     /// Adds the certified key that came back for `request`.
     pub fn add_certification(
         &self,

@@ -4,7 +4,7 @@
 //! | module | duty |
 //! |---|---|
 //! | [`cli`], [`commands`] | what a person or a script types, and what each command does |
-//! | [`csr`], [`openpgp`], [`subject`], [`precheck`] | refuse at once what is nonsense |
+//! | [`csr`], [`spkac`], [`openpgp`], [`subject`], [`precheck`], [`revoke_list`] | refuse at once what is nonsense |
 //! | [`home`], [`store`] | the directory and the one database in it |
 //! | [`queue`] | every request from its commit to its one outcome |
 //! | [`carrier`] | decides what is sent when, and what an answer does: no I/O but the store |
@@ -34,7 +34,9 @@ pub mod pem;
 pub mod precheck;
 pub mod progress;
 pub mod queue;
+pub mod revoke_list;
 pub mod signature;
+pub mod spkac;
 pub mod store;
 pub mod subject;
 pub mod verify;

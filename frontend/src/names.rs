@@ -9,7 +9,7 @@ use protocol::{bounded::Text, message::GeneralName};
 
 use crate::der::{
     self, BIT_STRING, BOOLEAN, Extension, INTEGER, NotDer, OBJECT_IDENTIFIER, Reader, SEQUENCE,
-    SET, context, context_primitive,
+    SET, UTF8_STRING, context, context_primitive,
 };
 
 /// A subject's attributes in order: openssl's short name and the value as UTF-8.
@@ -101,6 +101,7 @@ fn general_name(tag: u8, content: &[u8]) -> Result<GeneralName, NotDer> {
     }
 
     match tag {
+        0xa0 => Ok(GeneralName::Xmpp(text(xmpp_address(content)?)?)),
         0x81 => Ok(GeneralName::Email(text(content)?)),
         0x82 => Ok(GeneralName::Dns(text(&content.to_ascii_lowercase())?)),
         0x86 => Ok(GeneralName::Uri(text(content)?)),
@@ -109,8 +110,24 @@ fn general_name(tag: u8, content: &[u8]) -> Result<GeneralName, NotDer> {
             (_, Ok(octets)) => Ok(GeneralName::Ip6(octets)),
             _ => Err(NotDer { expected: "an IP address of 4 or 16 octets" }),
         },
-        _ => Err(NotDer { expected: "a subject alternative name of type dns, ip, email or uri" }),
+        _ => Err(NotDer {
+            expected: "a subject alternative name of type dns, ip, email, uri or xmpp",
+        }),
     }
+}
+
+/// The address in an otherName (RFC 5280 4.2.1.6), which must be XMPP's (RFC 6120 13.7.1.4).
+fn xmpp_address(content: &[u8]) -> Result<&[u8], NotDer> {
+    let mut fields = Reader::new(content);
+    let kind = fields.expect(OBJECT_IDENTIFIER, "an otherName's type")?;
+    if kind.content != XMPP_ADDRESS {
+        return Err(NotDer { expected: "an otherName of type xmpp" });
+    }
+    let mut value = fields.expect(context(0), "an otherName's value")?.reader();
+    fields.finish("the end of an otherName")?;
+    let address = value.expect(UTF8_STRING, "an XMPP address in UTF-8")?;
+    value.finish("the end of an XMPP address")?;
+    Ok(address.content)
 }
 
 /// Whether `extensions` say CA:TRUE.
@@ -136,7 +153,7 @@ pub fn signature_algorithm(signed: &[u8]) -> Result<&[u8], NotDer> {
 }
 
 /// What a CSR asks for by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CsrNames {
     /// Its subject.
     pub subject: FlatName,
@@ -164,3 +181,41 @@ const EXTENSION_REQUEST: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x
 const SUBJECT_ALT_NAME: [u8; 3] = [0x55, 0x1d, 0x11];
 /// 2.5.29.19
 const BASIC_CONSTRAINTS: [u8; 3] = [0x55, 0x1d, 0x13];
+/// 1.3.6.1.5.5.7.8.5
+const XMPP_ADDRESS: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x08, 0x05];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// GeneralNames with one otherName of this type and these value octets.
+    fn other_name(kind: &[u8], value: &[u8]) -> Vec<u8> {
+        let tlv = |tag: u8, content: &[u8]| {
+            let length = u8::try_from(content.len()).unwrap();
+            assert!(length < 0x80);
+            [&[tag, length], content].concat()
+        };
+        let inner = [tlv(OBJECT_IDENTIFIER, kind), tlv(context(0), value)].concat();
+        tlv(SEQUENCE, &tlv(context(0), &inner))
+    }
+
+    fn read(value: &[u8]) -> Result<Option<Vec<GeneralName>>, NotDer> {
+        subject_alt_names(&[Extension { oid: &SUBJECT_ALT_NAME, critical: false, value }])
+    }
+
+    #[test]
+    fn an_xmpp_address_is_read_from_its_other_name_and_no_other_is() {
+        let address = b"\x0c\x09me@im.org";
+        let good = other_name(&XMPP_ADDRESS, address);
+        assert_eq!(read(&good).unwrap(), Some(vec!["xmpp:me@im.org".parse().unwrap()]));
+        // A user principal name, an IA5String, something behind it, and a control character.
+        let upn = [0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x14, 0x02, 0x03];
+        assert!(read(&other_name(&upn, address)).is_err());
+        assert!(read(&other_name(&XMPP_ADDRESS, b"\x16\x09me@im.org")).is_err());
+        assert!(read(&other_name(&XMPP_ADDRESS, b"\x0c\x09me@im.org\x05\x00")).is_err());
+        assert!(read(&other_name(&XMPP_ADDRESS, "\x0c\x0am\u{e9}@im.org".as_bytes())).is_err());
+        for cut in 0..good.len() {
+            assert!(read(&good[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

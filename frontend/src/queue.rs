@@ -206,6 +206,22 @@ impl Queue<'_> {
         Ok(statement.query_row(params![id.as_bytes()], entry).optional()?)
     }
 
+    /// The last request to revoke this certificate and where it stands; a refused one only if
+    /// there is no other.
+    pub fn revocation(
+        &self,
+        authority: &Name,
+        serial: &Serial,
+    ) -> Result<Option<(RequestId, State)>, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id, state FROM request
+             WHERE kind = 'revoke' AND authority = ?1 AND serial = ?2
+             ORDER BY state IN ('refused', 'quarantined'), seq DESC LIMIT 1",
+        )?;
+        let row = |row: &Row<'_>| Ok((RequestId::from_bytes(row.get(0)?), row.get(1)?));
+        Ok(statement.query_row(params![authority.as_str(), serial.as_octets()], row).optional()?)
+    }
+
     /// The body of the request called `id`, exactly as it was accepted.
     pub fn body(&self, id: RequestId) -> Result<Option<Request>, StoreError> {
         let mut statement =
@@ -249,7 +265,7 @@ impl Queue<'_> {
     pub fn unacknowledged(&self, limit: usize) -> Result<Vec<RequestId>, StoreError> {
         self.ids(
             "SELECT id FROM request
-             WHERE acknowledged = 0 AND state IN ('done', 'refused', 'quarantined')
+             WHERE acknowledged = 0 AND finished_us IS NOT NULL
              ORDER BY seq LIMIT ?1",
             limit,
         )
@@ -289,7 +305,7 @@ impl Queue<'_> {
         self.0
             .prepare_cached(
                 "UPDATE request SET state = 'held', ticket = ?2
-                 WHERE id = ?1 AND state IN ('queued', 'sent', 'held')",
+                 WHERE id = ?1 AND (state = 'queued' OR state = 'sent' OR state = 'held')",
             )?
             .execute(params![id.as_bytes(), ticket])?;
         Ok(())
@@ -314,7 +330,7 @@ impl Queue<'_> {
             .prepare_cached(
                 "UPDATE request SET state = ?2, serial = coalesce(?3, serial),
                  refusal_code = ?4, refusal_text = ?5, finished_us = ?6
-                 WHERE id = ?1 AND state IN ('queued', 'sent', 'held')",
+                 WHERE id = ?1 AND (state = 'queued' OR state = 'sent' OR state = 'held')",
             )?
             .execute(params![id.as_bytes(), state, serial, code, text, unix_us])?;
         Ok(changed == 1)

@@ -68,6 +68,7 @@ impl Store {
         store.set_up()?;
         let transaction = store.transaction()?;
         transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(LATER_INDEXES)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", SCHEMA)?;
         transaction.commit()?;
@@ -89,6 +90,7 @@ impl Store {
             let path = path.to_owned();
             return Err(StoreError::Foreign { path, found_application, found_schema });
         }
+        store.connection.execute_batch(LATER_INDEXES)?;
         Ok(store)
     }
 
@@ -224,9 +226,9 @@ const TABLES: &str = "
 CREATE TABLE request (
     seq          INTEGER PRIMARY KEY AUTOINCREMENT,
     id           BLOB    NOT NULL UNIQUE CHECK (length(id) = 16),
-    kind         TEXT    NOT NULL CHECK (kind IN ('issue', 'certify', 'revoke')),
-    state        TEXT    NOT NULL CHECK (state IN
-                 ('queued', 'sent', 'held', 'done', 'refused', 'quarantined')),
+    kind         TEXT    NOT NULL CHECK (kind = 'issue' OR kind = 'certify' OR kind = 'revoke'),
+    state        TEXT    NOT NULL CHECK (state = 'queued' OR state = 'sent' OR state = 'held'
+                 OR state = 'done' OR state = 'refused' OR state = 'quarantined'),
     authority    TEXT,
     profile      TEXT,
     body         BLOB    NOT NULL,
@@ -242,8 +244,6 @@ CREATE TABLE request (
 ) STRICT;
 CREATE INDEX request_open ON request (kind = 'revoke', seq) WHERE state IN ('queued', 'sent');
 CREATE INDEX request_held ON request (seq) WHERE state = 'held';
-CREATE INDEX request_unacknowledged ON request (seq)
-    WHERE acknowledged = 0 AND state IN ('done', 'refused', 'quarantined');
 CREATE INDEX request_state ON request (state, seq);
 
 CREATE TABLE certificate (
@@ -283,9 +283,37 @@ CREATE TABLE alarm (
 ) STRICT;
 ";
 
+/// What was added after the schema: it changes no row, so a store without it is given it when it is
+/// opened, and an older program works on with it. // stored
+const LATER_INDEXES: &str = "
+CREATE INDEX IF NOT EXISTS request_revocation ON request (authority, serial)
+    WHERE kind = 'revoke';
+CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (authority, revoked_at)
+    WHERE state = 'revoked';
+-- For a longer IN, SQLite builds a table of its words whenever a row changes.
+DROP INDEX IF EXISTS request_unacknowledged;
+CREATE INDEX IF NOT EXISTS request_to_acknowledge ON request (seq)
+    WHERE acknowledged = 0 AND finished_us IS NOT NULL;
+";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_of_an_earlier_version_gets_the_later_indexes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("frontend.sqlite");
+        let count = |store: &Store| -> i64 {
+            let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'request_revocation'";
+            store.connection().query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        let store = Store::create(&path).unwrap();
+        assert_eq!(count(&store), 1);
+        store.connection().execute_batch("DROP INDEX request_revocation").unwrap();
+        drop(store);
+        assert_eq!(count(&Store::open(&path).unwrap()), 1);
+    }
 
     #[test]
     fn a_store_opens_again_and_a_foreign_file_does_not() {

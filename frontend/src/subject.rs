@@ -54,6 +54,15 @@ pub fn parse(text: &str) -> Result<Subject, NotASubject> {
     Ok(attributes.try_into()?)
 }
 
+/// The attribute of type `name` with this value, which is taken as it is.
+pub fn attribute_of(name: &str, value: &str) -> Result<Attribute, NotASubject> {
+    let kind = attribute_type(name).ok_or_else(|| NotASubject::UnknownType(name.to_owned()))?;
+    if value.is_empty() {
+        return Err(NotASubject::NoValue(name.to_owned()));
+    }
+    Ok(Attribute { kind, value: Text::try_from(value)? })
+}
+
 /// `subject` in the form with slashes, as [`parse`] reads it.
 pub fn show(subject: &Subject) -> String {
     let mut text = String::new();

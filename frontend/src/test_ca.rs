@@ -128,7 +128,8 @@ impl TestCa {
         self.certificate.public_key().unwrap()
     }
 
-    /// A catalogue with this authority, a profile `server` and a console-only `subca`.
+    /// A catalogue with this authority, a profile `server`, a console-only `subca`, and
+    /// `arranged`, which may leave attributes of the subject out.
     pub(crate) fn catalogue(&self, name: &str) -> Catalogue {
         let profile = |name: &str, console_only| ProfileEntry {
             name: name.parse().unwrap(),
@@ -138,6 +139,7 @@ impl TestCa {
             name_types: vec!["dns".try_into().unwrap(), "ip".try_into().unwrap()]
                 .try_into()
                 .unwrap(),
+            subject_as_asked: !name.starts_with("arranged"),
         };
         let chain: Vec<_> =
             self.chain.iter().map(|x509| x509.to_der().unwrap().try_into().unwrap()).collect();
@@ -145,7 +147,13 @@ impl TestCa {
             name: name.parse().unwrap(),
             certificate: self.der().try_into().unwrap(),
             chain: chain.try_into().unwrap(),
-            profiles: vec![profile("server", false), profile("subca", true)].try_into().unwrap(),
+            profiles: vec![
+                profile("server", false),
+                profile("subca", true),
+                profile("arranged", false),
+            ]
+            .try_into()
+            .unwrap(),
             delta_crl: false,
             crl_shards: 0,
         };
@@ -159,8 +167,38 @@ impl TestCa {
 
     /// The same with any issuer name.
     pub(crate) fn crl_named(&self, number: u64, serials: &[u64], issuer: &[u8]) -> Vec<u8> {
+        self.crl_full(number, serials, issuer, &[], "260101000000Z")
+    }
+
+    /// A delta CRL.
+    pub(crate) fn delta_crl(&self, number: u64, base: u64, serials: &[u64]) -> Vec<u8> {
+        let value = [&[0u8][..], &base.to_be_bytes()].concat();
+        let indicator = critical(&[0x55, 0x1d, 0x1b], &tlv(0x02, minimal(&value)));
+        self.crl_full(number, serials, &self.subject(), &indicator, "260101000000Z")
+    }
+
+    /// The CRL of a shard that is named by these URIs.
+    pub(crate) fn shard_crl(&self, number: u64, uris: &[&str], serials: &[u64]) -> Vec<u8> {
+        let uris: Vec<u8> = uris.iter().flat_map(|uri| tlv(0x86, uri.as_bytes())).collect();
+        let point = critical(&[0x55, 0x1d, 0x1c], &tlv(0x30, &tlv(0xa0, &tlv(0xa0, &uris))));
+        self.crl_full(number, serials, &self.subject(), &point, "260101000000Z")
+    }
+
+    /// A full CRL of this time, `YYMMDDHHMMSSZ`.
+    pub(crate) fn crl_at(&self, number: u64, serials: &[u64], this_update: &str) -> Vec<u8> {
+        self.crl_full(number, serials, &self.subject(), &[], this_update)
+    }
+
+    fn crl_full(
+        &self,
+        number: u64,
+        serials: &[u64],
+        issuer: &[u8],
+        more_extensions: &[u8],
+        this_update: &str,
+    ) -> Vec<u8> {
         let algorithm = tlv(0x30, &tlv(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]));
-        let this_update = tlv(0x17, b"260101000000Z");
+        let this_update = tlv(0x17, this_update.as_bytes());
         let next_update = tlv(0x17, b"270101000000Z");
         let entries: Vec<u8> = serials
             .iter()
@@ -178,7 +216,8 @@ impl TestCa {
             0x30,
             &[tlv(0x06, &[0x55, 0x1d, 0x14]), tlv(0x04, &tlv(0x02, minimal(&value)))].concat(),
         );
-        let extensions = tlv(0xa0, &tlv(0x30, &crl_number));
+        let extensions = [&crl_number, more_extensions].concat();
+        let extensions = tlv(0xa0, &tlv(0x30, &extensions));
         let tbs = tlv(
             0x30,
             &[
@@ -197,6 +236,11 @@ impl TestCa {
         let signature = [&[0u8][..], &signer.sign_to_vec().unwrap()].concat();
         tlv(0x30, &[tbs, algorithm, tlv(0x03, &signature)].concat())
     }
+}
+
+/// A critical extension.
+fn critical(oid: &[u8], value: &[u8]) -> Vec<u8> {
+    tlv(0x30, &[tlv(0x06, oid), tlv(0x01, &[0xff]), tlv(0x04, value)].concat())
 }
 
 fn minimal(mut octets: &[u8]) -> &[u8] {

@@ -3,14 +3,18 @@
 //! An answer must be signed by the pinned authority, for the CSR's key, with the names that were
 //! asked for, and within the issuer's validity. Only [`issued`] makes a [`VerifiedCertificate`].
 
-use openssl::x509::{X509, X509Req};
-use protocol::message::{GeneralName, IssueCertificate, Serial};
+use openssl::pkey::PKey;
+use protocol::message::{CsrForm, GeneralName, IssueCertificate, Serial};
 
 use crate::{
     catalogue::Authority,
     names::{self, CsrNames, FlatName},
-    signature::{self, Algorithm},
+    spkac,
 };
+
+mod parts;
+
+use parts::Certificate;
 
 /// Why an answer is not believed. A retry helps only if the signer or the pins change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,76 +108,88 @@ pub fn issued(
     der: &[u8],
 ) -> Result<VerifiedCertificate, BadAnswer> {
     let name = || authority.name.to_string();
-    let certificate = X509::from_der(der).map_err(unparsable)?;
-    if certificate.to_der().map_err(unparsable)? != der {
-        return Err(BadAnswer::Unparsable("it is not exactly one DER certificate".to_owned()));
-    }
-    let extensions = names::certificate_extensions(der).map_err(unparsable)?;
+    let certificate = Certificate::read(der).map_err(unparsable)?;
 
-    if certificate.issuer_name().to_der().map_err(unparsable)? != authority.subject() {
+    if certificate.issuer != authority.subject() {
         return Err(BadAnswer::Issuer(name()));
     }
-    let believed = Algorithm::of_signed(der).is_some();
-    if !believed || !certificate.verify(authority.key()).unwrap_or(false) {
+    let (tbs, signature) = (certificate.tbs, certificate.signature);
+    if !certificate.algorithm.is_some_and(|one| one.verify(authority.key(), tbs, signature)) {
         return Err(BadAnswer::Signature(name()));
     }
 
-    let csr = X509Req::from_der(&request.csr).map_err(|_| BadAnswer::Key)?;
-    let keys = (certificate.public_key(), csr.public_key());
-    let (Ok(certified), Ok(asked)) = keys else { return Err(BadAnswer::Key) };
-    if !certified.public_eq(&asked) {
+    let (key, csr_names) = asked_by_csr(request)?;
+    if !is_same_key(certificate.key, key) {
         return Err(BadAnswer::Key);
     }
 
-    let csr_names = CsrNames::of(&csr, &request.csr).map_err(unparsable)?;
-    let subject = names::flat_name(certificate.subject_name()).map_err(unparsable)?;
+    let subject = certificate.subject;
     let asked = match &request.subject {
         Some(subject) => {
             subject.iter().map(|a| (a.kind.short_name().to_owned(), a.value.to_string())).collect()
         }
         None => csr_names.subject,
     };
-    if subject != asked {
+    let profile = authority.profile(&request.profile);
+    let as_asked = match profile.is_none_or(|profile| profile.subject_as_asked) {
+        true => subject == asked,
+        false => is_part_of(&subject, &asked),
+    };
+    if !as_asked {
         let (asked, got) = (names::show(&asked), names::show(&subject));
         return Err(BadAnswer::Subject { asked, got });
     }
 
+    let asked_subject = asked;
     let asked = match &request.subject_alt_names {
         Some(names) => names.to_vec(),
         None => csr_names.subject_alt_names.unwrap_or_default(),
     };
-    let got = names::subject_alt_names(&extensions).map_err(unparsable)?.unwrap_or_default();
+    let extensions = &certificate.extensions;
+    let got = names::subject_alt_names(extensions).map_err(unparsable)?.unwrap_or_default();
     let as_asked = match asked.is_empty() {
-        true => got.iter().all(|name| is_of_subject(name, &subject)),
+        // Of the subject that was asked for: a profile may move an address out of it.
+        true => got.iter().all(|name| is_of_subject(name, &asked_subject)),
         false => sorted(&asked) == sorted(&got),
     };
     if !as_asked {
         let (asked, got) = (sorted(&asked).join(", "), sorted(&got).join(", "));
         return Err(BadAnswer::Names { asked, got });
     }
-    if names::is_ca(&extensions).map_err(unparsable)? {
+    if names::is_ca(extensions).map_err(unparsable)? {
         return Err(BadAnswer::IsCa);
     }
 
-    let (not_before, not_after) = validity(&certificate, authority, request.days)?;
-    let serial = certificate.serial_number().to_bn().map_err(unparsable)?;
-    if serial.is_negative() {
-        return Err(BadAnswer::Unparsable("its serial number is negative".to_owned()));
-    }
-    let serial = Serial::from_magnitude(&serial.to_vec()).map_err(unparsable)?;
+    let (not_before, not_after) = validity(certificate.validity, authority, request.days)?;
+    let serial = certificate.serial;
     Ok(VerifiedCertificate { der: der.to_vec(), serial, subject, not_before, not_after })
 }
 
+/// The key of the request's CSR, and the names that it asks for by itself. An SPKAC has none.
+fn asked_by_csr(request: &IssueCertificate) -> Result<(&[u8], CsrNames), BadAnswer> {
+    match request.form {
+        CsrForm::Pkcs10 => parts::csr(&request.csr).map_err(|_| BadAnswer::Key),
+        CsrForm::Spkac => {
+            let key = spkac::public_key(&request.csr).ok_or(BadAnswer::Key)?;
+            Ok((key, CsrNames::default()))
+        }
+    }
+}
+
+/// Whether two SubjectPublicKeyInfos are of one key. The signer repeats a CSR's byte for byte; only
+/// one that spells it otherwise must be decoded.
+fn is_same_key(certified: &[u8], asked: &[u8]) -> bool {
+    let key = |spki| PKey::public_key_from_der(spki).ok();
+    certified == asked
+        || key(certified).zip(key(asked)).is_some_and(|(ours, theirs)| ours.public_eq(&theirs))
+}
+
 fn validity(
-    certificate: &X509,
+    times: Option<(i64, i64)>,
     authority: &Authority,
     days: Option<u32>,
 ) -> Result<(i64, i64), BadAnswer> {
-    let times = (
-        signature::unix_time(certificate.not_before()),
-        signature::unix_time(certificate.not_after()),
-    );
-    let (Some(not_before), Some(not_after)) = times else {
+    let Some((not_before, not_after)) = times else {
         return Err(BadAnswer::Validity("cannot be read"));
     };
     if not_after < not_before {
@@ -191,6 +207,20 @@ fn validity(
     Ok((not_before, not_after))
 }
 
+/// Whether every attribute of `subject` was asked for, each as often as it stands there. One that
+/// was asked for may be missing, but not all of them.
+fn is_part_of(subject: &FlatName, asked: &FlatName) -> bool {
+    let mut left = asked.clone();
+    let taken = subject.iter().all(|attribute| match left.iter().position(|a| a == attribute) {
+        Some(position) => {
+            left.swap_remove(position);
+            true
+        }
+        None => false,
+    });
+    taken && subject.is_empty() == asked.is_empty()
+}
+
 /// Whether a name that nobody asked for repeats what the subject says: where no name at all is
 /// asked for, a profile may take those of the subject (BR 7.1.4.3 wants them as names).
 fn is_of_subject(name: &GeneralName, subject: &FlatName) -> bool {
@@ -204,17 +234,34 @@ fn is_of_subject(name: &GeneralName, subject: &FlatName) -> bool {
     subject.iter().any(|(kind, said)| fits(kind) && said.eq_ignore_ascii_case(value))
 }
 
-/// Names as texts in one order; DNS names compare without case (RFC 4343).
+/// Names as texts in one order; host names compare without case (RFC 4343), also those in
+/// addresses (RFC 5280 7.5, RFC 7622 3.2).
 fn sorted(names: &[GeneralName]) -> Vec<String> {
     let mut texts: Vec<String> = names
         .iter()
         .map(|name| match name {
             GeneralName::Dns(dns) => format!("dns:{}", dns.to_ascii_lowercase()),
+            GeneralName::Email(address) => format!("email:{}", with_plain_host(address, "")),
+            GeneralName::Xmpp(address) => {
+                let (bare, resource) = match address.find('/') {
+                    Some(slash) => address.split_at(slash),
+                    None => (&**address, ""),
+                };
+                format!("xmpp:{}", with_plain_host(bare, resource))
+            }
             other => other.to_string(),
         })
         .collect();
     texts.sort();
     texts
+}
+
+/// `address` with its host in small letters, and `rest` as it is.
+fn with_plain_host(address: &str, rest: &str) -> String {
+    match address.rsplit_once('@') {
+        Some((local, host)) => format!("{local}@{}{rest}", host.to_ascii_lowercase()),
+        None => format!("{}{rest}", address.to_ascii_lowercase()),
+    }
 }
 
 fn unparsable(error: impl std::fmt::Display) -> BadAnswer {
@@ -223,12 +270,13 @@ fn unparsable(error: impl std::fmt::Display) -> BadAnswer {
 
 #[cfg(test)]
 mod tests {
-    use openssl::pkey::{PKey, Private};
+    use openssl::{hash::MessageDigest, pkey::Private};
     use protocol::message::RequestId;
 
     use super::*;
     use crate::{
         catalogue::Catalogues,
+        spkac::tests::ECDSA_SHA256,
         store::Store,
         subject,
         test_ca::{CertificateRecipe, CsrRecipe, TestCa, ec_key},
@@ -293,6 +341,58 @@ mod tests {
         assert!(takes("dns:host.example") && takes("email:a@b.example"));
         assert!(!takes("dns:other.example") && !takes("dns:a@b.example"));
         assert!(!takes("uri:host.example") && !takes("email:host.example"));
+    }
+
+    #[test]
+    fn a_profile_that_arranges_subjects_may_leave_out_and_reorder_but_not_add() {
+        let mut case = case();
+        case.request.subject = Some(subject::parse("/C=DE/OU=a/OU=b/CN=x").unwrap());
+        let judge = |case: &Case, attributes: &[(&str, &str)]| {
+            case.judge(case.recipe().subject(attributes)).map(drop)
+        };
+        let reordered = [("CN", "x"), ("OU", "b"), ("C", "DE")];
+        let asked = [("C", "DE"), ("OU", "a"), ("OU", "b"), ("CN", "x")];
+        judge(&case, &asked).unwrap();
+        assert!(matches!(judge(&case, &reordered), Err(BadAnswer::Subject { .. })));
+        case.request.profile = "arranged".parse().unwrap();
+        judge(&case, &asked).unwrap();
+        judge(&case, &reordered).unwrap();
+        let bad: [&[(&str, &str)]; 4] =
+            [&[("CN", "y")], &[("CN", "x"), ("O", "added")], &[("OU", "a"), ("OU", "a")], &[]];
+        for attributes in bad {
+            assert!(matches!(judge(&case, attributes), Err(BadAnswer::Subject { .. })));
+        }
+        case.request.profile = "unknown".parse().unwrap();
+        assert!(matches!(judge(&case, &reordered), Err(BadAnswer::Subject { .. })));
+    }
+
+    #[test]
+    fn names_compare_without_the_case_of_their_hosts_only() {
+        let same =
+            |a: &str, b: &str| sorted(&[a.parse().unwrap()]) == sorted(&[b.parse().unwrap()]);
+        assert!(same("email:Me@Host.Example", "email:Me@host.example"));
+        assert!(same("xmpp:me@IM.example/Desk", "xmpp:me@im.example/Desk"));
+        assert!(same("xmpp:IM.example", "xmpp:im.example"));
+        assert!(!same("email:Me@host.example", "email:me@host.example"));
+        assert!(!same("xmpp:me@im.example/Desk", "xmpp:me@im.example/desk"));
+        assert!(!same("xmpp:me@im.example", "email:me@im.example"));
+    }
+
+    #[test]
+    fn an_answer_to_an_spkac_is_for_its_key_and_for_the_names_of_the_request_only() {
+        let mut case = case();
+        let spkac =
+            |key: &PKey<Private>| spkac::tests::spkac(key, MessageDigest::sha256(), &ECDSA_SHA256);
+        case.request.form = CsrForm::Spkac;
+        case.request.csr = spkac(&case.key).try_into().unwrap();
+        case.judge(case.recipe()).unwrap();
+        case.request.csr = spkac(&ec_key()).try_into().unwrap();
+        assert_eq!(case.judge(case.recipe()).unwrap_err(), BadAnswer::Key);
+        case.request.csr = vec![0x30, 0x00].try_into().unwrap();
+        assert_eq!(case.judge(case.recipe()).unwrap_err(), BadAnswer::Key);
+        case.request.csr = spkac(&case.key).try_into().unwrap();
+        case.request.subject = None;
+        assert!(matches!(case.judge(case.recipe()), Err(BadAnswer::Subject { .. })));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | stored | `00`, then the content |
 //! | patched | `01` + number of references, their names (4 bytes each), check (8 bytes), content length (LEB128), one zstd frame without its magic number |
+//! | spliced | `04`, the reference's name (4 bytes), check (8 bytes), content length (LEB128), a container without references of the script that cuts the content out of the reference |
 //!
 //! The zstd frame was made with the references, one after the other, as its prefix; it has no
 //! checksum, no dictionary id and no content size.
@@ -17,6 +18,10 @@
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, SafeResult, get_error_name};
 
 use crate::{message::Digest, varint};
+
+mod splice;
+
+pub use splice::Common;
 
 /// The most references of one patch.
 pub const REFERENCES_MAX: usize = 2;
@@ -30,12 +35,20 @@ pub const CONTAINER_OVERHEAD_MAX: usize = 1;
 const STORED: u8 = 0;
 /// Patched with `kind - PATCHED` references.
 const PATCHED: u8 = 1;
+/// Cut out of one reference.
+const SPLICED: u8 = PATCHED + REFERENCES_MAX as u8 + 1;
 /// RFC 8878 3.1.1: known, so not sent.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// For messages: higher levels save no byte more on them and take longer; 40 µs each.
 const LEVEL_MESSAGE: i32 = 9;
-/// For objects of many megabytes: 70 ms for 5 MB with a reference.
+/// For objects of many megabytes with a reference: 70 ms for 5 MB.
 const LEVEL_OBJECT: i32 = 9;
+/// For whole objects of many megabytes: higher levels save a tenth and take many times the time
+/// and memory.
+const LEVEL_WHOLE: i32 = 3;
+/// The steps of one object and what is new in it are no longer than this; more, and the object
+/// is sent as a whole.
+const SCRIPT_MAX: usize = 16 << 20;
 /// What zstd can reach back at most on a 64-bit machine.
 const WINDOW_LOG_MAX: u32 = 31;
 /// What zstd takes at least.
@@ -127,11 +140,31 @@ pub fn pack(bytes: &[u8], references: &[&[u8]]) -> Vec<u8> {
 pub fn pack_object(bytes: &[u8], reference: Option<&[u8]>) -> Vec<u8> {
     let reach = bytes.len() + reference.map_or(0, <[u8]>::len);
     let window_log = (usize::BITS - reach.leading_zeros()).clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
+    let level = if reference.is_some() { LEVEL_OBJECT } else { LEVEL_WHOLE };
     pack_with(bytes, reference.as_slice(), |context| {
-        set(context, CParameter::CompressionLevel(LEVEL_OBJECT))?;
+        set(context, CParameter::CompressionLevel(level))?;
         set(context, CParameter::EnableLongDistanceMatching(true))?;
         set(context, CParameter::WindowLog(window_log))
     })
+}
+
+/// Packs an object against the one before it, of which it has these parts: at once, however long
+/// it is. Nothing if so little is common that the whole object is to be packed.
+pub fn pack_spliced(bytes: &[u8], reference: &Digest, common: &[Common]) -> Option<Vec<u8>> {
+    let kept: usize = common.iter().map(|part| part.length).sum();
+    if kept < bytes.len() / 2 {
+        return None;
+    }
+    let script = splice::write(bytes, common);
+    if script.len() > SCRIPT_MAX {
+        return None;
+    }
+    let mut container = vec![SPLICED];
+    container.extend_from_slice(&ReferenceName::from(reference).0);
+    container.extend_from_slice(&check(bytes));
+    varint::put(bytes.len() as u64, &mut container);
+    container.extend_from_slice(&pack(&script, &[]));
+    Some(container)
 }
 
 fn pack_with(
@@ -186,7 +219,7 @@ fn check(bytes: &[u8]) -> [u8; CHECK_LEN] {
 
 //------------ Unpacking -----------------------------------------------------
 
-/// Undoes [`pack`] and [`pack_object`]. `resolve` finds references by name; content of more than
+/// Undoes [`pack`], [`pack_object`] and [`pack_spliced`]. `resolve` finds references by name; content of more than
 /// `length_max` bytes is refused before memory is taken for it.
 pub fn unpack<'a>(
     container: &[u8],
@@ -196,6 +229,7 @@ pub fn unpack<'a>(
     let (kind, rest) = container.split_first().ok_or(PatchError::Truncated)?;
     let references = match *kind {
         STORED => return unpack_stored(rest, length_max),
+        SPLICED => return unpack_spliced(rest, resolve, length_max),
         kind if usize::from(kind - PATCHED) <= REFERENCES_MAX => usize::from(kind - PATCHED),
         kind => return Err(PatchError::UnknownKind { kind }),
     };
@@ -207,6 +241,7 @@ pub fn references(container: &[u8]) -> Result<Vec<ReferenceName>, PatchError> {
     let (kind, mut rest) = container.split_first().ok_or(PatchError::Truncated)?;
     let count = match *kind {
         STORED => 0,
+        SPLICED => 1,
         kind if usize::from(kind - PATCHED) <= REFERENCES_MAX => usize::from(kind - PATCHED),
         kind => return Err(PatchError::UnknownKind { kind }),
     };
@@ -231,17 +266,49 @@ fn unpack_patched<'a>(
         let name = ReferenceName(take(&mut rest)?);
         prefix.push(resolve(name).ok_or(PatchError::MissingReference { name })?);
     }
-    let expected: [u8; CHECK_LEN] = take(&mut rest)?;
-    let claimed = varint::take(&mut rest).ok_or(PatchError::Truncated)?;
-    let length = usize::try_from(claimed)
-        .ok()
-        .filter(|length| *length <= length_max)
-        .ok_or(PatchError::TooLong { claimed, limit: length_max })?;
+    let (expected, length) = take_announcement(&mut rest, length_max)?;
     let content = decompress(rest, &prefix.concat(), length)?;
     if content.len() != length || check(&content) != expected {
         return Err(PatchError::CheckMismatch);
     }
     Ok(content)
+}
+
+fn unpack_spliced<'a>(
+    mut rest: &[u8],
+    resolve: impl Fn(ReferenceName) -> Option<&'a [u8]>,
+    length_max: usize,
+) -> Result<Vec<u8>, PatchError> {
+    let name = ReferenceName(take(&mut rest)?);
+    let reference = resolve(name).ok_or(PatchError::MissingReference { name })?;
+    let (expected, length) = take_announcement(&mut rest, length_max)?;
+    let (kind, body) = rest.split_first().ok_or(PatchError::Truncated)?;
+    let nothing = |_: ReferenceName| -> Option<&'a [u8]> { None };
+    // A script is no script of a script: the depth is one.
+    let script = match *kind {
+        STORED => unpack_stored(body, SCRIPT_MAX)?,
+        PATCHED => unpack_patched(body, 0, nothing, SCRIPT_MAX)?,
+        kind => return Err(PatchError::UnknownKind { kind }),
+    };
+    let content = splice::follow(&script, reference, length)?;
+    if content.len() != length || check(&content) != expected {
+        return Err(PatchError::CheckMismatch);
+    }
+    Ok(content)
+}
+
+/// The check and the length of the content, which is at most `length_max`.
+fn take_announcement(
+    rest: &mut &[u8],
+    length_max: usize,
+) -> Result<([u8; CHECK_LEN], usize), PatchError> {
+    let expected: [u8; CHECK_LEN] = take(rest)?;
+    let claimed = varint::take(rest).ok_or(PatchError::Truncated)?;
+    let length = usize::try_from(claimed)
+        .ok()
+        .filter(|length| *length <= length_max)
+        .ok_or(PatchError::TooLong { claimed, limit: length_max })?;
+    Ok((expected, length))
 }
 
 /// Decompresses in one go into memory of the announced length, which the caller has bounded: zstd
@@ -371,7 +438,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_refused() {
-        for kind in PATCHED + REFERENCES_MAX as u8 + 1..=255 {
+        for kind in SPLICED + 1..=255 {
             let refused = unpack(&[kind, 0, 0, 0, 0], resolver(&[]), LIMIT);
             assert_eq!(refused, Err(PatchError::UnknownKind { kind }));
         }
@@ -400,6 +467,43 @@ mod tests {
         let whole = pack_object(&today, None);
         assert_eq!(references(&whole).unwrap(), []);
         assert!(unpack(&whole, resolver(&[]), today.len()).unwrap() == today);
+    }
+
+    #[test]
+    fn a_spliced_object_is_its_news_and_no_damage_gives_other_content() {
+        let old = noise(5, 20_000);
+        let new = [&old[..9_000], &noise(7, 40), &old[9_500..], &noise(8, 20)].concat();
+        let common = [
+            Common { reference: 0, content: 0, length: 9_000 },
+            Common { reference: 9_500, content: 9_040, length: 10_500 },
+        ];
+        let packed = pack_spliced(&new, &Digest::of(&old), &common).unwrap();
+        assert!(packed.len() < 60 + 40, "{} bytes", packed.len());
+        assert_eq!(references(&packed).unwrap(), [ReferenceName::of(&old)]);
+        assert!(unpack(&packed, resolver(&[&old]), new.len()).unwrap() == new);
+        let too_long = unpack(&packed, resolver(&[&old]), new.len() - 1);
+        assert!(matches!(too_long, Err(PatchError::TooLong { .. })));
+        assert!(matches!(
+            unpack(&packed, resolver(&[]), new.len()),
+            Err(PatchError::MissingReference { .. })
+        ));
+        for cut in 0..packed.len() {
+            assert!(unpack(&packed[..cut], resolver(&[&old]), LIMIT).is_err(), "cut {cut}");
+        }
+        for bit in 8..packed.len() * 8 {
+            let mut damaged = packed.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let result = unpack(&damaged, resolver(&[&old]), LIMIT);
+            assert!(result.is_err() || result.as_ref() == Ok(&new), "bit {bit}");
+        }
+        // A script of a script would be a way to go deeper and deeper.
+        let mut nested = packed[..1 + NAME_LEN + CHECK_LEN + 3].to_vec();
+        nested.extend_from_slice(&packed);
+        assert_eq!(
+            unpack(&nested, resolver(&[&old]), LIMIT),
+            Err(PatchError::UnknownKind { kind: SPLICED })
+        );
+        assert_eq!(pack_spliced(&new, &Digest::of(&old), &[]), None, "nothing is common");
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub enum Event {
     CrlSigned {
         /// By whom.
         authority: String,
+        /// For which certificates it speaks: `full`, `delta`, `shard-07`.
+        scope: String,
         /// Its number.
         crl_number: u64,
         /// How many entries it has.
@@ -92,12 +94,50 @@ pub enum Event {
         /// Its SHA-256.
         crl: String,
     },
+    /// A published list of weak keys was added to the store's.
+    BlocklistImported {
+        /// The files' names and SHA-256.
+        sources: Vec<String>,
+        /// How many keys are listed now.
+        entries: u64,
+    },
+    /// The operator blocked a key.
+    KeyBlocked {
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        fingerprint: String,
+        /// Why.
+        reason: String,
+    },
+    /// The operator took a key from the table of blocked ones.
+    KeyUnblocked {
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        fingerprint: String,
+    },
     /// A line that a person added to an index was taken into the ledger.
     Adopted {
         /// In whose index.
         authority: String,
         /// The serial number.
         serial: String,
+    },
+    /// An authority of `openssl ca` was taken over.
+    AuthorityAdopted {
+        /// Its name.
+        authority: String,
+        /// Its subject.
+        subject: String,
+        /// Its certificate's SHA-256.
+        certificate: String,
+        /// How many V lines.
+        valid: u64,
+        /// How many R lines.
+        revoked: u64,
+        /// How many E lines.
+        expired: u64,
+        /// How many certificates had a copy.
+        copies: u64,
+        /// The old index's SHA-256.
+        index: String,
     },
     /// The frontend remembers a higher serial than the ledger: an old backup was restored.
     SerialRaised {

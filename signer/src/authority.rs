@@ -17,7 +17,7 @@ use std::{
 use openssl::x509::X509;
 use protocol::{
     bounded::{Bytes, List},
-    message::{AuthorityEntry, Name, Serial},
+    message::{AuthorityEntry, CrlScope, Name, Serial},
 };
 use serde::Deserialize;
 
@@ -33,6 +33,8 @@ use crate::{
 
 pub mod crl;
 pub mod index;
+pub mod newcerts;
+pub mod pack;
 
 /// What the operator can set for one authority, in `authority.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,7 +71,8 @@ pub struct CrlConfig {
 }
 
 impl AuthorityConfig {
-    fn load(path: &Path) -> Result<Self, Fault> {
+    /// Reads and checks the file.
+    pub fn load(path: &Path) -> Result<Self, Fault> {
         let fault = |text: String| {
             Fault::Configuration(format!("{}: {text}; correct the file", path.display()))
         };
@@ -83,6 +86,7 @@ impl AuthorityConfig {
         if !(1..refresh_max).contains(&config.crl.refresh_hours) {
             return Err(fault(format!("crl.refresh_hours is not within 1 to {}", refresh_max - 1)));
         }
+        crl::check_config(&config.crl).map_err(fault)?;
         Ok(config)
     }
 }
@@ -117,9 +121,24 @@ impl Layout {
         self.0.join(format!("newcerts/{serial}.pem"))
     }
 
-    /// A CRL by its number, DER.
-    pub fn crl(&self, number: u64) -> PathBuf {
-        self.0.join(format!("crl/{number:06}.crl"))
+    /// Where old copies are packed.
+    pub fn packs(&self) -> PathBuf {
+        self.0.join("newcerts/packs")
+    }
+
+    /// A pack by its number.
+    pub fn pack(&self, number: u32) -> PathBuf {
+        self.0.join(format!("newcerts/packs/{number:06}.pack"))
+    }
+
+    /// A CRL by its scope and number, DER.
+    pub fn crl(&self, scope: CrlScope, number: u64) -> PathBuf {
+        self.0.join("crl").join(crl::file_name(scope, number))
+    }
+
+    /// The newest CRL of a scope, DER: another name of the file with its number.
+    pub fn newest_crl(&self, scope: CrlScope) -> PathBuf {
+        self.0.join("crl").join(crl::newest_file_name(scope))
     }
 }
 
@@ -172,17 +191,19 @@ impl Authority {
             Some(identifier) => identifier.as_slice().to_vec(),
             None => tbs::key_identifier(&key.public_key()?)?,
         };
+        let config = AuthorityConfig::load(&layout.file("authority.toml"))?;
         let issuer = Issuer {
             name: certificate.subject_name().to_der()?,
             key_identifier,
             signature_algorithm: key.signature_algorithm(),
+            crl_shards: config.crl.shards,
         };
         let not_after = asn1_time(certificate.not_after())?;
-        Ok(Self {
+        let authority = Self {
             name: name.clone(),
             id,
-            profiles: load_profiles(&layout.file("profiles"))?,
-            config: AuthorityConfig::load(&layout.file("authority.toml"))?,
+            profiles: load_profiles(&layout.file("profiles"), &issuer)?,
+            config,
             layout,
             certificate_der: certificate.to_der()?,
             certificate,
@@ -190,7 +211,9 @@ impl Authority {
             not_after,
             chain,
             key,
-        })
+        };
+        authority.check_crls(ledger)?;
+        Ok(authority)
     }
 
     /// Its name in requests and on disk.
@@ -267,14 +290,7 @@ impl Authority {
                 self.name
             )));
         }
-        let signature = self.key.sign(intent.tbs())?;
-        Ok(tbs::signed(intent.tbs(), &self.issuer.signature_algorithm, &signature))
-    }
-
-    /// Signs a CRL whose number the ledger holds as spent.
-    pub fn sign_crl(&self, unsigned: &crl::TbsCertList) -> Result<Vec<u8>, Fault> {
-        let signature = self.key.sign(unsigned.der())?;
-        Ok(tbs::signed(unsigned.der(), &self.issuer.signature_algorithm, &signature))
+        self.key.signed(intent.tbs())
     }
 
     /// What the frontend may know of it.
@@ -320,13 +336,17 @@ pub fn names(store: &Path) -> Result<Vec<Name>, Fault> {
     Ok(names)
 }
 
-fn load_profiles(directory: &Path) -> Result<BTreeMap<Name, Profile>, Fault> {
+fn load_profiles(directory: &Path, issuer: &Issuer) -> Result<BTreeMap<Name, Profile>, Fault> {
     let entries = std::fs::read_dir(directory).map_err(Fault::disk("read", directory))?;
     let mut profiles = BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(Fault::disk("read", directory))?.path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             let profile = Profile::load(&path)?;
+            profile.check_issuer(issuer).map_err(|faults| {
+                let path = path.display();
+                Fault::Configuration(format!("{path}: {faults}; correct the profile"))
+            })?;
             profiles.insert(profile.name().clone(), profile);
         }
     }

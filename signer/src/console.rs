@@ -36,12 +36,18 @@ macro_rules! say {
     }};
 }
 
+mod adopt;
+mod blocklist;
 mod create;
+mod crl;
+mod import;
 mod logging;
+mod profile;
 mod report;
 mod revoke;
 mod run;
 mod store;
+mod weak;
 
 /// The isolated signer: holds the CA's keys and signs what its own policy permits.
 #[derive(Debug, Parser)]
@@ -83,7 +89,13 @@ enum Command {
     Openpgp(OpenPgpCommand),
     /// Revoke a certificate by a person's direct command, also of a root, and sign its CRL
     Revoke(RevokeArguments),
-    /// CRLs by a person's direct command
+    /// Weak and blocked keys, for which no certificate is made
+    #[command(subcommand)]
+    Blocklist(blocklist::BlocklistCommand),
+    /// What authorities sign: check a profile, show what it signs, import one of openssl's
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
+    /// CRLs: show them, what the next one will be, sign one by a person's direct command
     #[command(subcommand)]
     Crl(CrlCommand),
     /// Serve the cable until stopped: the vault, with the gate as its child
@@ -92,9 +104,11 @@ enum Command {
     Time,
     /// Show what the signer holds and how it is
     Status,
-    /// Compare the files with the ledger, or write them again
+    /// Compare the files with the ledger, write them again, pack, find and export copies
     #[command(subcommand)]
-    Store(StoreCommand),
+    Store(store::StoreCommand),
+    /// Take over the authorities that `openssl ca` kept in an old tree
+    Adopt(adopt::AdoptArguments),
     /// The process that sees the wire; started by `run`
     #[command(hide = true)]
     Gate {
@@ -175,15 +189,23 @@ enum OpenPgpKey {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("which").required(true)))]
 struct RevokeArguments {
-    /// Who issued the certificate
-    #[arg(long)]
-    authority: Name,
+    /// Who issued the certificate; with --weak-keys absent means every authority
+    #[arg(long, required_unless_present = "weak_keys")]
+    authority: Option<Name>,
     /// The certificate's serial number, hexadecimal
     #[arg(long, group = "which")]
     serial: Option<Serial>,
     /// The certificate itself, PEM or DER
     #[arg(long, group = "which")]
     cert: Option<PathBuf>,
+    /// Every valid certificate whose key is in one of these files (published lists, keys,
+    /// certificates, CSRs); without a file, whose key would be refused today: on the loaded list,
+    /// blocked, or easily factored. The reason is keyCompromise
+    #[arg(long, group = "which", num_args = 0.., value_name = "FILE", conflicts_with = "reason")]
+    weak_keys: Option<Vec<PathBuf>>,
+    /// Only show what --weak-keys would revoke
+    #[arg(long, requires = "weak_keys")]
+    dry_run: bool,
     /// keyCompromise, CACompromise, affiliationChanged, superseded, cessationOfOperation,
     /// privilegeWithdrawn; without it, unspecified
     #[arg(long, value_parser = reason, default_value = "unspecified", hide_default_value = true)]
@@ -201,6 +223,20 @@ fn reason(text: &str) -> Result<RevocationReason, String> {
 
 #[derive(Debug, Subcommand)]
 enum CrlCommand {
+    /// Show the newest CRL of each scope: number, times, runway, entries, digest, file
+    Show {
+        /// Whose; all without it
+        authority: Option<Name>,
+        #[command(flatten)]
+        passphrase: Passphrase,
+    },
+    /// Show what the next CRL will take in and leave out, and when it is due
+    Next {
+        /// Whose
+        authority: Name,
+        #[command(flatten)]
+        passphrase: Passphrase,
+    },
     /// Sign a new CRL now; a root's is signed only so
     Sign {
         /// Whose CRL
@@ -220,14 +256,6 @@ struct RunArguments {
     gate_user: Option<String>,
     #[command(flatten)]
     passphrase: Passphrase,
-}
-
-#[derive(Debug, Subcommand)]
-enum StoreCommand {
-    /// Compare every file with the ledger; changes nothing
-    Check(Passphrase),
-    /// Write index, serial, newcerts and CRL number again from the ledger
-    Rebuild(Passphrase),
 }
 
 /// Why a command failed.
@@ -319,7 +347,11 @@ fn harden() -> Result<(), Failure> {
 
 pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { dir, json, log, command } = arguments;
-    let needs_store = !matches!(command, Command::Init | Command::Gate { .. } | Command::Intake);
+    let needs_store = match &command {
+        Command::Init | Command::Gate { .. } | Command::Intake => false,
+        Command::Profile(command) => command.needs_store(),
+        _ => true,
+    };
     if needs_store && !crate::vault::ledger_path(&dir).exists() {
         return Err(Failure::Away(format!(
             "there is no signer store in {}; name another with --dir, or make one with \
@@ -346,19 +378,35 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Revoke(arguments) => {
             let passphrase = arguments.passphrase.read()?;
-            revoke::revoke(&dir, &arguments, passphrase.as_ref(), &mut system_random(), now()?)?;
+            let passphrase = passphrase.as_ref();
+            let (random, now) = (&mut system_random(), now()?);
+            match &arguments.weak_keys {
+                Some(files) => {
+                    weak::revoke(&dir, &arguments, files, passphrase, random, now, json)?;
+                }
+                None => revoke::revoke(&dir, &arguments, passphrase, random, now)?,
+            }
+        }
+        Command::Crl(CrlCommand::Show { authority, passphrase }) => {
+            let passphrase = passphrase.read()?;
+            crl::show(&dir, authority.as_ref(), passphrase.as_ref(), now()?, json)?;
+        }
+        Command::Crl(CrlCommand::Next { authority, passphrase }) => {
+            crl::next(&dir, &authority, passphrase.read()?.as_ref(), json)?;
         }
         Command::Crl(CrlCommand::Sign { authority, passphrase }) => {
-            revoke::sign_crl(&dir, &authority, passphrase.read()?.as_ref(), now()?)?;
+            crl::sign(&dir, &authority, passphrase.read()?.as_ref(), now()?)?;
         }
+        Command::Blocklist(command) => blocklist::run(&dir, &command, now()?, json)?,
+        Command::Profile(command) => profile::run(&dir, &command, json)?,
         Command::Run(arguments) => return run::vault(&dir, &arguments, log),
         Command::Time => report::time(&dir, now()?, json)?,
         Command::Status => report::status(&dir, now()?, json)?,
-        Command::Store(StoreCommand::Check(passphrase)) => {
-            store::check(&dir, passphrase.read()?.as_ref(), json)?;
+        Command::Store(command) => {
+            store::run(&dir, command, &mut system_random(), now()?, json)?;
         }
-        Command::Store(StoreCommand::Rebuild(passphrase)) => {
-            store::rebuild(&dir, passphrase.read()?.as_ref(), &mut system_random())?;
+        Command::Adopt(arguments) => {
+            adopt::adopt(&dir, &arguments, &mut system_random(), now()?, json)?;
         }
         Command::Gate { link } => return Ok(crate::gate::driver::run(link)?),
         Command::Intake => unreachable!("handled in `run` before logging starts"),

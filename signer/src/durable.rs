@@ -58,6 +58,32 @@ pub fn replace_lazily(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault>
     fs::rename(&temporary, path).map_err(Fault::disk("write", path))
 }
 
+/// Writes a file that only the ledger's copy makes whole again: in place and without waiting. A
+/// crash can leave a part of it, which whoever uses this must find.
+pub fn write_lazily(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
+    crash_point("write", path)?;
+    let mut file = create(path, mode).map_err(Fault::disk("write", path))?;
+    crash_point("write all of", path)?;
+    file.write_all(bytes).map_err(Fault::disk("write", path))
+}
+
+/// Gives the file `original` a second name in place of what `path` was, without copying; where the
+/// disk knows no second names, a copy. Not synced.
+pub fn link_lazily(original: &Path, path: &Path, mode: u32) -> Result<(), Fault> {
+    let temporary = temporary_name(path);
+    crash_point("link", path)?;
+    let forget = || match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let linked = forget().and_then(|()| fs::hard_link(original, &temporary));
+    if linked.is_err() {
+        return replace_lazily(path, &read(original)?, mode);
+    }
+    // A rename between two names of one file does nothing, so the temporary one may be left.
+    fs::rename(&temporary, path).and_then(|()| forget()).map_err(Fault::disk("link", path))
+}
+
 /// Adds `bytes` at the end of `path`, not synced.
 pub fn append(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
     let mut file = OpenOptions::new()

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use protocol::{
     bounded::Text,
-    message::{Answer, Digest, Request},
+    message::{Answer, CsrForm, Digest, Request},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 
 pub mod driver;
 
-/// Requests in work at once; a frontend that obeys the protocol has 64. More are dropped, and
+/// Requests in work at once; a frontend that obeys the protocol has 128. More are dropped, and
 /// asked again by the frontend when the line is up anew.
 pub const PENDING_MAX: usize = 256;
 
@@ -91,7 +91,10 @@ impl Gate {
             (_, Reply::Answer(answer)) => Some(Action::Answer(answer)),
             (Pending::Known(request, digest), Reply::Unknown) => {
                 let job = match &request {
-                    Request::Issue(issue) => Job::Csr(issue.csr.clone()),
+                    Request::Issue(issue) => match issue.form {
+                        CsrForm::Pkcs10 => Job::Csr(issue.csr.clone()),
+                        CsrForm::Spkac => Job::Spkac(issue.csr.clone()),
+                    },
                     Request::Certify(certify) => Job::OpenPgp {
                         key: certify.key.clone(),
                         user_ids: certify.user_ids.clone(),
@@ -229,6 +232,17 @@ mod tests {
         // The refusal is the vault's to record before the frontend hears of it.
         let reply = Tagged { tag: told.tag, body: Reply::Answer(refused(1)) };
         assert!(matches!(gate.on_reply(reply, 0), Some(Action::Answer(_))));
+    }
+
+    #[test]
+    fn form_of_the_request_is_what_was_declared_and_never_guessed() {
+        let mut gate = Gate::default();
+        let Request::Issue(mut request) = issue(1) else { unreachable!("made as one") };
+        request.form = CsrForm::Spkac;
+        let asked = call(gate.on_request(Request::Issue(request), None));
+        let vet = gate.on_reply(Tagged { tag: asked.tag, body: Reply::Unknown }, 0);
+        let Some(Action::Vet(_, job)) = vet else { panic!("the intake is asked") };
+        assert_eq!(job, Job::Spkac(Bytes::try_from(vec![1]).unwrap()));
     }
 
     #[test]

@@ -9,14 +9,14 @@ use openssl::{
     ec::{EcGroup, EcKey},
     hash::MessageDigest,
     nid::Nid,
-    pkey::{Id, PKey, PKeyRef, Private, Public},
+    pkey::{HasPublic, Id, PKey, PKeyRef, Private, Public},
     rsa::Rsa,
     sign::{Signer, Verifier},
     symm::Cipher,
 };
 use zeroize::Zeroizing;
 
-use crate::{der, durable, fault::Fault};
+use crate::{der, durable, fault::Fault, tbs};
 
 /// Something that must not be printed, logged or copied. It is wiped when dropped.
 pub struct Secret(Zeroizing<Vec<u8>>);
@@ -140,7 +140,7 @@ impl CaKey {
                 path.display()
             ))
         })?;
-        let kind = kind_of(&key).ok_or_else(|| {
+        let kind = CaKeyKind::of(&key).ok_or_else(|| {
             Fault::Configuration(format!(
                 "{} is no RSA, P-256 or P-384 key; only these sign here",
                 path.display()
@@ -170,41 +170,129 @@ impl CaKey {
         Ok(self.key.public_key_to_der()?)
     }
 
-    /// The AlgorithmIdentifier of this key's signatures, DER.
+    /// The AlgorithmIdentifier of this key's signatures where no profile says another, DER.
     pub fn signature_algorithm(&self) -> Vec<u8> {
-        let null = der::element(der::tag::NULL, &[]);
-        match self.kind {
-            // RFC 4055 5: the parameters are NULL. RFC 5758 3.2: ECDSA has none.
-            CaKeyKind::Rsa(bits) if bits > 4096 => {
-                der::sequence(&[&der::known_oid("1.2.840.113549.1.1.13"), &null])
-            }
-            CaKeyKind::Rsa(_) => der::sequence(&[&der::known_oid("1.2.840.113549.1.1.11"), &null]),
-            CaKeyKind::P256 => der::sequence(&[&der::known_oid("1.2.840.10045.4.3.2")]),
-            CaKeyKind::P384 => der::sequence(&[&der::known_oid("1.2.840.10045.4.3.3")]),
-        }
+        self.kind.signature_algorithm(None)
     }
 
-    /// Signs `tbs` and checks the signature, so that a computing error releases neither a wrong
-    /// signature nor, with RSA, the key (Boneh, DeMillo, Lipton 1997).
+    /// Signs `tbs`, a TBSCertificate or TBSCertList, with the digest that its own
+    /// AlgorithmIdentifier names, and checks the signature, so that a computing error releases
+    /// neither a wrong signature nor, with RSA, the key (Boneh, DeMillo, Lipton 1997).
     pub fn sign(&self, tbs: &[u8]) -> Result<Vec<u8>, Fault> {
-        let digest = self.digest();
+        Ok(self.sign_as_named(tbs)?.0)
+    }
+
+    /// The certificate or CRL: what was signed, how, and the signature.
+    pub fn signed(&self, tbs: &[u8]) -> Result<Vec<u8>, Fault> {
+        let (signature, algorithm) = self.sign_as_named(tbs)?;
+        Ok(tbs::signed(tbs, algorithm, &signature))
+    }
+
+    fn sign_as_named<'a>(&self, tbs: &'a [u8]) -> Result<(Vec<u8>, &'a [u8]), Fault> {
+        let named = tbs::signature_algorithm(tbs)
+            .map_err(|error| Fault::Internal(format!("what is to be signed: {error}")))?;
+        let digests = SignatureDigest::ALL.into_iter();
+        let digest = digests
+            .filter(|digest| self.kind.signature_algorithm(Some(*digest)) == named)
+            .map(SignatureDigest::message_digest)
+            .next()
+            .ok_or_else(|| {
+                let kind = self.kind;
+                Fault::Internal(format!("a key of kind {kind} cannot sign as the TBS says"))
+            })?;
         let signature = Signer::new(digest, &self.key)?.sign_oneshot_to_vec(tbs)?;
         if !Verifier::new(digest, &self.key)?.verify_oneshot(&signature, tbs)? {
             return Err(Fault::Internal("a signature that was just made does not verify".into()));
         }
-        Ok(signature)
+        Ok((signature, named))
     }
 
     /// Whether this key belongs to that public key.
     pub fn matches(&self, public: &PKeyRef<Public>) -> bool {
         self.key.public_eq(public)
     }
+}
 
-    fn digest(&self) -> MessageDigest {
-        match self.kind {
-            CaKeyKind::Rsa(bits) if bits > 4096 => MessageDigest::sha512(),
-            CaKeyKind::P384 => MessageDigest::sha384(),
-            CaKeyKind::Rsa(_) | CaKeyKind::P256 => MessageDigest::sha256(),
+/// The digest of a signature: the SHA-2 family, nothing else signs here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureDigest {
+    /// `sha256`
+    Sha256,
+    /// `sha384`
+    Sha384,
+    /// `sha512`
+    Sha512,
+}
+
+impl SignatureDigest {
+    /// Every digest.
+    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// The digest with this name, as profiles and openssl write it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|digest| digest.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    fn message_digest(self) -> MessageDigest {
+        match self {
+            Self::Sha256 => MessageDigest::sha256(),
+            Self::Sha384 => MessageDigest::sha384(),
+            Self::Sha512 => MessageDigest::sha512(),
+        }
+    }
+}
+
+impl CaKeyKind {
+    /// The kind of a key, or nothing if no authority can have it.
+    pub fn of<T: HasPublic>(key: &PKeyRef<T>) -> Option<Self> {
+        match key.id() {
+            Id::RSA => Some(Self::Rsa(key.bits())),
+            Id::EC => match key.ec_key().ok()?.group().curve_name()? {
+                Nid::X9_62_PRIME256V1 => Some(Self::P256),
+                Nid::SECP384R1 => Some(Self::P384),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The digest where no profile says another.
+    pub fn digest(self) -> SignatureDigest {
+        match self {
+            Self::Rsa(bits) if bits > 4096 => SignatureDigest::Sha512,
+            Self::P384 => SignatureDigest::Sha384,
+            Self::Rsa(_) | Self::P256 => SignatureDigest::Sha256,
+        }
+    }
+
+    /// The AlgorithmIdentifier of signatures with `digest`, or with the key's own, DER.
+    pub fn signature_algorithm(self, digest: Option<SignatureDigest>) -> Vec<u8> {
+        let digest = digest.unwrap_or(self.digest());
+        match self {
+            // RFC 4055 5: the parameters are NULL.
+            Self::Rsa(_) => {
+                let oid = match digest {
+                    SignatureDigest::Sha256 => "1.2.840.113549.1.1.11",
+                    SignatureDigest::Sha384 => "1.2.840.113549.1.1.12",
+                    SignatureDigest::Sha512 => "1.2.840.113549.1.1.13",
+                };
+                der::sequence(&[&der::known_oid(oid), &der::element(der::tag::NULL, &[])])
+            }
+            // RFC 5758 3.2: there are none.
+            Self::P256 | Self::P384 => der::sequence(&[&der::known_oid(match digest {
+                SignatureDigest::Sha256 => "1.2.840.10045.4.3.2",
+                SignatureDigest::Sha384 => "1.2.840.10045.4.3.3",
+                SignatureDigest::Sha512 => "1.2.840.10045.4.3.4",
+            })]),
         }
     }
 }
@@ -212,18 +300,6 @@ impl CaKey {
 fn generate_ec(curve: Nid) -> Result<PKey<Private>, Fault> {
     let group = EcGroup::from_curve_name(curve)?;
     Ok(PKey::from_ec_key(EcKey::generate(&group)?)?)
-}
-
-fn kind_of(key: &PKey<Private>) -> Option<CaKeyKind> {
-    match key.id() {
-        Id::RSA => Some(CaKeyKind::Rsa(key.bits())),
-        Id::EC => match key.ec_key().ok()?.group().curve_name()? {
-            Nid::X9_62_PRIME256V1 => Some(CaKeyKind::P256),
-            Nid::SECP384R1 => Some(CaKeyKind::P384),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -255,6 +331,51 @@ mod tests {
         assert!(!format!("{secret:?}").contains("hunter2"));
         let key = CaKey::generate(CaKeyKind::P384).unwrap();
         assert_eq!(format!("{key:?}"), "CaKey(ec:P-384)");
+    }
+
+    #[test]
+    fn each_digest_signs_as_the_tbs_names_it_and_openssl_verifies_it() {
+        let rsa = CaKey::generate(CaKeyKind::Rsa(2048)).unwrap();
+        let ec = CaKey::generate(CaKeyKind::P256).unwrap();
+        // As much of a TBS as signing looks at.
+        let tbs = |algorithm: &[u8]| {
+            let serial = der::unsigned(7);
+            der::sequence(&[&der::explicit(0, &der::unsigned(2)), &serial, algorithm, &serial])
+        };
+        for key in [&rsa, &ec] {
+            for (digest, oracle) in [
+                (SignatureDigest::Sha256, MessageDigest::sha256()),
+                (SignatureDigest::Sha384, MessageDigest::sha384()),
+                (SignatureDigest::Sha512, MessageDigest::sha512()),
+            ] {
+                assert_eq!(SignatureDigest::from_name(digest.name()), Some(digest));
+                let tbs = tbs(&key.kind().signature_algorithm(Some(digest)));
+                let signature = key.sign(&tbs).unwrap();
+                let mut verifier = Verifier::new(oracle, &key.key).unwrap();
+                assert!(verifier.verify_oneshot(&signature, &tbs).unwrap(), "{digest:?}");
+                let whole = key.signed(&tbs).unwrap();
+                let algorithm = key.kind().signature_algorithm(Some(digest));
+                assert!(whole.windows(algorithm.len()).filter(|w| *w == algorithm).count() == 2);
+            }
+        }
+        // A digest that is not ours, another family of keys, and no TBS at all.
+        let sha1 = der::sequence(&[&der::known_oid("1.2.840.10045.4.1")]);
+        for bad in [tbs(&sha1), tbs(&rsa.signature_algorithm()), b"nonsense".to_vec()] {
+            assert!(ec.sign(&bad).is_err());
+        }
+        assert_eq!(SignatureDigest::from_name("sha1"), None);
+    }
+
+    #[test]
+    fn own_digests_grow_with_the_key() {
+        for (kind, digest) in [
+            ("rsa:4096", "sha256"),
+            ("rsa:5120", "sha512"),
+            ("ec:P-256", "sha256"),
+            ("ec:P-384", "sha384"),
+        ] {
+            assert_eq!(kind.parse::<CaKeyKind>().unwrap().digest().name(), digest, "{kind}");
+        }
     }
 
     #[test]

@@ -8,14 +8,22 @@
 use std::path::Path;
 
 use protocol::message::{Digest, Name, RequestId, Serial};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
-use crate::{calendar::UnixTime, fault::Fault};
+use crate::{calendar::UnixTime, durable, fault::Fault};
 
+mod adoption;
+mod blocked;
+mod crls;
+mod packs;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
-pub use rows::{CertificateRow, CrlRow, Intent, Known, OpenPgpIntent, Outcome, Revocation, Status};
+pub use blocked::BlockedKey;
+pub use crls::{Change, CrlRow, scope_name};
+pub use rows::{CertificateRow, Intent, Known, OpenPgpIntent, Outcome, Revocation, Status};
 pub use transaction::Transaction;
 
 /// The version of the tables below; a later one comes with a migration.
@@ -65,9 +73,12 @@ impl Ledger {
 
     /// Opens the ledger for reading and writing.
     pub fn open(path: &Path) -> Result<Self, Fault> {
-        let ledger = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        ledger.migrate(path)?;
-        Ok(ledger)
+        let open = || {
+            let ledger = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            ledger.migrate(path)?;
+            Ok(ledger)
+        };
+        open().map_err(|fault| by_the_system(path, fault))
     }
 
     /// Brings a store of an older version to this one, all at once or not at all.
@@ -91,11 +102,14 @@ impl Ledger {
             )));
         };
         for step in steps {
+            durable::crash_point("migrate", path)?;
             self.connection.execute_batch(step)?;
         }
+        durable::crash_point("note the version of", path)?;
         self.connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        durable::crash_point("commit to", path)?;
         self.connection.execute_batch("COMMIT")?;
-        Ok(())
+        durable::crash_point("go on after migrating", path)
     }
 
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, Fault> {
@@ -111,6 +125,11 @@ impl Ledger {
     pub fn begin(&mut self, now: UnixTime) -> Result<Transaction<'_>, Fault> {
         let inner = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         Ok(Transaction::new(inner, now))
+    }
+
+    /// Until it is dropped, all that is read is of one moment and costs one lock.
+    pub fn read_together(&self) -> Result<impl Drop + use<'_>, Fault> {
+        Ok(self.connection.unchecked_transaction()?)
     }
 
     /// The row id of an authority.
@@ -195,54 +214,6 @@ impl Ledger {
         rows::certificate(&self.connection, authority, serial)
     }
 
-    /// The revoked serials of an authority in the order of their octets, for a CRL.
-    pub fn for_each_revoked(
-        &self,
-        authority: AuthorityId,
-        visit: impl FnMut(Revocation) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        rows::for_each_revoked(&self.connection, authority, visit)
-    }
-
-    /// The number of the newest revocation of an authority; 0 where there is none.
-    pub fn last_revocation(&self, authority: AuthorityId) -> Result<i64, Fault> {
-        let sql = "SELECT COALESCE(MAX(seq), 0) FROM revocation WHERE authority = ?1";
-        Ok(self.connection.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?)
-    }
-
-    /// When the oldest revocation after number `after` was recorded.
-    pub fn first_revocation_after(
-        &self,
-        authority: AuthorityId,
-        after: i64,
-    ) -> Result<Option<UnixTime>, Fault> {
-        let sql =
-            "SELECT at FROM revocation WHERE authority = ?1 AND seq > ?2 ORDER BY seq LIMIT 1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let at = statement.query_row(params![authority.0, after], |row| row.get(0)).optional()?;
-        Ok(at.map(UnixTime))
-    }
-
-    /// The newest CRL of an authority.
-    pub fn newest_crl(&self, authority: AuthorityId) -> Result<Option<CrlRow>, Fault> {
-        rows::newest_crl(&self.connection, authority)
-    }
-
-    /// The number of the CRL with this digest, among those from number `oldest` on.
-    pub fn crl_number_of(
-        &self,
-        authority: AuthorityId,
-        digest: Digest,
-        oldest: u64,
-    ) -> Result<Option<u64>, Fault> {
-        let sql = "SELECT number FROM crl WHERE authority = ?1 AND number >= ?3 AND digest = ?2";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let number = statement
-            .query_row(params![authority.0, digest.as_bytes(), oldest], |row| row.get(0))
-            .optional()?;
-        Ok(number)
-    }
-
     /// How far the files of an authority are, and are synced.
     pub fn files_at(&self, authority: AuthorityId) -> Result<FilesAt, Fault> {
         let sql = "SELECT files_at, revocations_at, index_stamp FROM authority WHERE id = ?1";
@@ -305,8 +276,23 @@ impl Ledger {
     }
 }
 
+/// What the system says of a ledger that SQLite cannot open: a read-only disk, a wrong owner.
+fn by_the_system(path: &Path, fault: Fault) -> Fault {
+    let code = match &fault {
+        Fault::Ledger(error) => error.sqlite_error_code(),
+        _ => None,
+    };
+    if !matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)) {
+        return fault;
+    }
+    match std::fs::OpenOptions::new().append(true).open(path) {
+        Err(error) => Fault::disk("open", path)(error),
+        Ok(_) => fault,
+    }
+}
+
 /// An authority's row in the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuthorityId(i64);
 
 /// How far an authority's files follow the ledger.

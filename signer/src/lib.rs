@@ -9,8 +9,10 @@
 //! `signer run` is the vault; it starts the gate over a socketpair, the gate starts the intake.
 //! What an operator types at the crash cart is the [`console`].
 
+pub mod adopt;
 pub mod audit;
 pub mod authority;
+pub mod blocklist;
 pub mod calendar;
 pub mod call;
 pub mod clock;

@@ -7,7 +7,10 @@ use protocol::{
     message::{Attribute, AttributeType, Subject},
 };
 
-use crate::der::{self, tag};
+use crate::{
+    der::{self, tag},
+    profile::Encoding,
+};
 
 /// A text is no distinguished name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,10 +88,22 @@ fn unescape(text: &str) -> String {
 /// The DER `Name`. `countryName` and `serialNumber` are PrintableString (RFC 5280 appendix A),
 /// `domainComponent` and `emailAddress` IA5String, all else UTF8String.
 pub fn to_der(subject: &[Attribute]) -> Vec<u8> {
+    encode(subject, Encoding::Utf8)
+}
+
+/// The DER `Name` with the string types of `encoding` where there is a choice.
+pub fn encode(subject: &[Attribute], encoding: Encoding) -> Vec<u8> {
     let rdns: Vec<Vec<u8>> = subject
         .iter()
         .map(|attribute| {
-            let value = der::element(string_tag(attribute.kind), attribute.value.as_bytes());
+            let printable = attribute.value.bytes().all(is_printable_string);
+            let tag = match string_tag(attribute.kind) {
+                tag::UTF8_STRING if printable && encoding == Encoding::Printable => {
+                    tag::PRINTABLE_STRING
+                }
+                tag => tag,
+            };
+            let value = der::element(tag, attribute.value.as_bytes());
             let pair = der::sequence(&[&der::known_oid(attribute.kind.oid()), &value]);
             der::element(tag::SET, &pair)
         })
@@ -118,7 +133,8 @@ fn is_printable_string(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&byte)
 }
 
-/// openssl's one-line form as `index.txt` has it: bytes outside printable ASCII as `\xHH`.
+/// openssl's one-line form as `index.txt` has it: bytes outside printable ASCII as `\xHH`, and a
+/// backslash before what separates attributes.
 pub fn one_line(subject: &[Attribute]) -> String {
     let mut out = String::new();
     for attribute in subject {
@@ -127,6 +143,7 @@ pub fn one_line(subject: &[Attribute]) -> String {
         out.push('=');
         for byte in attribute.value.bytes() {
             match byte {
+                b'/' | b'+' => out.extend(['\\', char::from(byte)]),
                 b' '..=b'~' => out.push(char::from(byte)),
                 _ => out.push_str(&format!("\\x{byte:02X}")),
             }
@@ -157,7 +174,7 @@ mod tests {
         let slash = parse("/C=DE/O=A, B/CN=x\\/y").unwrap();
         let comma = parse("C=DE, O=A\\, B, CN=x/y").unwrap();
         assert_eq!(slash, comma);
-        assert_eq!(one_line(&slash), "/C=DE/O=A, B/CN=x/y");
+        assert_eq!(one_line(&slash), "/C=DE/O=A, B/CN=x\\/y");
     }
 
     #[test]

@@ -3,14 +3,17 @@
 //! Nothing is decided here: names, times, key and extensions come from the permit and the
 //! profile, and [`crate::lint`] reads the result back before it is stored.
 
+use std::borrow::Cow;
+
 use protocol::message::{GeneralName, Serial};
 
 use crate::{
     der::{self, tag},
     fault::Fault,
-    intake::der::Reader,
+    intake::der::{DerError, Reader},
+    keys::{CaKeyKind, SignatureDigest},
     name,
-    profile::{ExtensionsConfig, Permit, Profile},
+    profile::{ExtensionsConfig, Permit, Presence, Profile, Subtree, Subtrees},
 };
 
 /// What a certificate or CRL says about its issuer.
@@ -20,11 +23,64 @@ pub struct Issuer {
     pub name: Vec<u8>,
     /// The issuer's subject key identifier.
     pub key_identifier: Vec<u8>,
-    /// The AlgorithmIdentifier of its signatures, DER.
+    /// The AlgorithmIdentifier of its signatures where no profile says another digest, DER.
     pub signature_algorithm: Vec<u8>,
+    /// The shards that its certificates are divided among; 0 where none.
+    pub crl_shards: u16,
 }
 
-/// Object identifiers of the extensions (RFC 5280 4.2, RFC 6960).
+impl Issuer {
+    /// The AlgorithmIdentifier of a signature by this issuer with `digest`, or with its own, DER.
+    pub fn algorithm(&self, digest: Option<SignatureDigest>) -> Cow<'_, [u8]> {
+        match (digest, self.family()) {
+            (Some(digest), Some(family)) => Cow::Owned(family.signature_algorithm(Some(digest))),
+            _ => Cow::Borrowed(&self.signature_algorithm),
+        }
+    }
+
+    /// Whether its kind of key signs with a digest that can be chosen.
+    pub fn has_choice_of_digest(&self) -> bool {
+        self.family().is_some()
+    }
+
+    /// A kind of key that signs with this issuer's algorithm.
+    fn family(&self) -> Option<CaKeyKind> {
+        let families = [CaKeyKind::Rsa(2048), CaKeyKind::P256];
+        families.into_iter().find(|family| {
+            let with = |digest| family.signature_algorithm(Some(digest));
+            SignatureDigest::ALL.into_iter().any(|digest| with(digest) == self.signature_algorithm)
+        })
+    }
+}
+
+/// The AlgorithmIdentifier in a TBSCertificate or TBSCertList (RFC 5280 4.1, 5.1), DER.
+pub(crate) fn signature_algorithm(tbs: &[u8]) -> Result<&[u8], DerError> {
+    // Only the front is read, and the strict reader stops at the 16 MiB that a CRL can pass.
+    let header = match tbs.get(1) {
+        Some(long @ 0x81..=0x84) => 2 + usize::from(long & 0x7f),
+        _ => 2,
+    };
+    let short = DerError::Short { what: "what is to be signed" };
+    let mut fields = Reader::new("what is to be signed", tbs.get(header..).ok_or(short)?);
+    while fields.next_is(0xa0) || fields.next_is(tag::INTEGER) {
+        fields.any()?; // version and serial number
+    }
+    Ok(fields.element("the signature algorithm", tag::SEQUENCE)?.whole)
+}
+
+/// The shard that lists a certificate if it is revoked: the last two octets of its serial number,
+/// big endian, modulo `shards`; 0 where there are none. // stored
+///
+/// The last octets of a serial are random, so that shards grow alike. The number is written into
+/// certificates: this function never changes.
+pub fn shard_of(serial: &Serial, shards: u16) -> u16 {
+    let last = serial.as_octets().iter().rev().take(2);
+    let number =
+        last.zip([1_u16, 256]).fold(0, |sum, (octet, place)| sum + u16::from(*octet) * place);
+    number.checked_rem(shards).unwrap_or(0)
+}
+
+/// Object identifiers of the extensions (RFC 5280 4.2, RFC 6960, RFC 7633).
 pub mod extension {
     #![expect(missing_docs, reason = "the names are the standard's")]
     pub const SUBJECT_KEY_IDENTIFIER: &str = "2.5.29.14";
@@ -33,11 +89,15 @@ pub mod extension {
     pub const BASIC_CONSTRAINTS: &str = "2.5.29.19";
     pub const CRL_NUMBER: &str = "2.5.29.20";
     pub const REASON_CODE: &str = "2.5.29.21";
+    pub const INVALIDITY_DATE: &str = "2.5.29.24";
+    pub const NAME_CONSTRAINTS: &str = "2.5.29.30";
     pub const CRL_DISTRIBUTION_POINTS: &str = "2.5.29.31";
     pub const CERTIFICATE_POLICIES: &str = "2.5.29.32";
     pub const AUTHORITY_KEY_IDENTIFIER: &str = "2.5.29.35";
     pub const EXTENDED_KEY_USAGE: &str = "2.5.29.37";
+    pub const FRESHEST_CRL: &str = "2.5.29.46";
     pub const AUTHORITY_INFORMATION_ACCESS: &str = "1.3.6.1.5.5.7.1.1";
+    pub const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
     pub const OCSP_NO_CHECK: &str = "1.3.6.1.5.5.7.48.1.5";
 }
 
@@ -54,12 +114,12 @@ pub fn certificate(
     Ok(der::sequence(&[
         &der::explicit(0, &der::unsigned(2)), // version 3
         &der::element(tag::INTEGER, serial.as_octets()),
-        &issuer.signature_algorithm,
+        &issuer.algorithm(profile.digest()),
         &issuer.name,
         &validity,
-        &name::to_der(&wish.subject),
+        &name::encode(&wish.subject, profile.encoding()),
         &wish.public_key,
-        &der::explicit(3, &extensions(issuer, permit, profile)?),
+        &der::explicit(3, &extensions(issuer, serial, permit, profile)?),
     ]))
 }
 
@@ -78,7 +138,7 @@ pub fn key_identifier(public_key: &[u8]) -> Result<Vec<u8>, Fault> {
     Ok(openssl::sha::sha1(octets).to_vec())
 }
 
-fn subject_public_key(public_key: &[u8]) -> Result<&[u8], crate::intake::der::DerError> {
+fn subject_public_key(public_key: &[u8]) -> Result<&[u8], DerError> {
     let mut outer = Reader::new("SubjectPublicKeyInfo", public_key);
     let mut info = outer.inner("SubjectPublicKeyInfo", tag::SEQUENCE)?;
     outer.finish()?;
@@ -88,12 +148,22 @@ fn subject_public_key(public_key: &[u8]) -> Result<&[u8], crate::intake::der::De
     Ok(octets)
 }
 
-fn extensions(issuer: &Issuer, permit: &Permit, profile: &Profile) -> Result<Vec<u8>, Fault> {
+fn extensions(
+    issuer: &Issuer,
+    serial: &Serial,
+    permit: &Permit,
+    profile: &Profile,
+) -> Result<Vec<u8>, Fault> {
     let config = profile.extensions();
-    let mut all = vec![
-        extension(extension::BASIC_CONSTRAINTS, true, &basic_constraints(config)),
-        extension(extension::KEY_USAGE, true, &der::named_bits(profile.key_usage_bits())),
-    ];
+    let mut all = Vec::new();
+    if config.basic_constraints != Presence::Absent {
+        let critical = config.basic_constraints == Presence::Critical;
+        all.push(extension(extension::BASIC_CONSTRAINTS, critical, &basic_constraints(config)));
+    }
+    if !permit.key_usage().is_empty() {
+        let usage = der::named_bits(permit.key_usage());
+        all.push(extension(extension::KEY_USAGE, config.key_usage_critical, &usage));
+    }
     if !profile.extended_key_usage_oids().is_empty() {
         let purposes = oids(profile.extended_key_usage_oids())?;
         let critical = config.extended_key_usage_critical;
@@ -108,7 +178,24 @@ fn extensions(issuer: &Issuer, permit: &Permit, profile: &Profile) -> Result<Vec
         let names = general_names(&permit.wish().names);
         all.push(extension(extension::SUBJECT_ALT_NAME, critical, &names));
     }
+    if let Some(subtrees) = profile.name_constraints() {
+        all.push(extension(extension::NAME_CONSTRAINTS, true, &name_constraints(subtrees)));
+    }
+    let crl_urls = profile.crl_urls(shard_of(serial, issuer.crl_shards));
+    if !crl_urls.is_empty() {
+        let points = distribution_points(&crl_urls);
+        all.push(extension(extension::CRL_DISTRIBUTION_POINTS, false, &points));
+    }
     all.extend(pointers(config)?);
+    if !config.delta_crl_urls.is_empty() {
+        let points = distribution_points(&config.delta_crl_urls);
+        all.push(extension(extension::FRESHEST_CRL, false, &points));
+    }
+    if config.must_staple {
+        // RFC 7633 6: TLS feature 5 is status_request.
+        let features = der::sequence(&[&der::unsigned(5)]);
+        all.push(extension(extension::TLS_FEATURE, false, &features));
+    }
     if config.ocsp_no_check {
         all.push(extension(extension::OCSP_NO_CHECK, false, &der::element(tag::NULL, &[])));
     }
@@ -162,19 +249,36 @@ fn general_names(names: &[GeneralName]) -> Vec<u8> {
     der::element(tag::SEQUENCE, &all.concat())
 }
 
-/// CRL distribution points, authority information access and certificate policies.
+/// The value of CRL distribution points, and of freshestCRL: one point for each URL.
+pub fn distribution_points(urls: &[String]) -> Vec<u8> {
+    let point = |url: &String| {
+        // DistributionPoint { [0] DistributionPointName { [0] fullName } }
+        let name = der::implicit(6, url.as_bytes());
+        der::sequence(&[&der::explicit(0, &der::explicit(0, &name))])
+    };
+    let points: Vec<Vec<u8>> = urls.iter().map(point).collect();
+    der::element(tag::SEQUENCE, &points.concat())
+}
+
+/// NameConstraints { [0] permitted, [1] excluded }; minimum is 0 and left out.
+fn name_constraints(subtrees: &Subtrees) -> Vec<u8> {
+    let list = |number: u8, bases: &[Subtree]| {
+        let base = |subtree: &Subtree| match subtree {
+            Subtree::Email(domain) => der::implicit(1, domain.as_bytes()),
+            Subtree::Dns(domain) => der::implicit(2, domain.as_bytes()),
+            Subtree::Uri(domain) => der::implicit(6, domain.as_bytes()),
+            Subtree::Ip(octets) => der::implicit(7, octets),
+        };
+        let all: Vec<Vec<u8>> = bases.iter().map(|one| der::sequence(&[&base(one)])).collect();
+        if all.is_empty() { Vec::new() } else { der::explicit(number, &all.concat()) }
+    };
+    der::sequence(&[&list(0, &subtrees.permitted), &list(1, &subtrees.excluded)])
+}
+
+/// Authority information access and certificate policies.
 fn pointers(config: &ExtensionsConfig) -> Result<Vec<Vec<u8>>, Fault> {
     let mut all = Vec::new();
     let uri = |url: &String| der::implicit(6, url.as_bytes());
-    if !config.crl_urls.is_empty() {
-        let point = |url| {
-            // DistributionPoint { [0] DistributionPointName { [0] fullName } }
-            der::sequence(&[&der::explicit(0, &der::explicit(0, &uri(url)))])
-        };
-        let points: Vec<Vec<u8>> = config.crl_urls.iter().map(point).collect();
-        let value = der::element(tag::SEQUENCE, &points.concat());
-        all.push(extension(extension::CRL_DISTRIBUTION_POINTS, false, &value));
-    }
     let access = |method: &'static str, urls: &[String]| -> Vec<u8> {
         let one = |url| der::sequence(&[&der::known_oid(method), &uri(url)]);
         urls.iter().flat_map(one).collect()

@@ -1,45 +1,57 @@
 //! The room with the keys: decides, records, signs, answers.
 //!
-//! A batch of calls becomes one transaction of decisions and intents, then signatures on all
-//! cores, then one transaction of outcomes, then the files, then the answers. The order is the
-//! product: nothing is signed that is not on disk, nothing is answered that is not recorded. The
-//! vault opens no port, reads no clock and parses nothing a stranger wrote.
+//! It works in turns. One transaction records what was signed since the last turn and what is
+//! decided about new calls; then the new intents go to the signing threads, which never wait for
+//! it; then come the files and the answers of what was recorded. The order is the product:
+//! nothing is signed that is not on disk, nothing is answered that is not recorded. The vault
+//! opens no port, reads no clock and parses nothing a stranger wrote.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use protocol::message::{Answer, Name, NotASerial, RefusalCode, RequestId, Serial};
 
 use crate::{
     authority::{self, Authority},
+    blocklist::Blocklist,
+    calendar::UnixTime,
     call::{Call, Reply, Tagged},
     clock::{Moment, TimeSync},
     durable::{self, Lock},
     fault::Fault,
     keys::Secret,
     ledger::{Intent, Known, Ledger, OpenPgpIntent, Outcome},
-    openpgp,
+    lint, openpgp,
     refusal::Refusal,
 };
 
+mod blocked;
 mod catalogue;
 mod certify;
 mod crl;
 mod files;
 mod issue;
 mod revoke;
+mod sign;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use crl::{random_octets, sign as sign_crl};
-pub use files::{CheckReport, check, load_all, rebuild};
+pub(crate) use crl::{Due, outlook, random_octets, sign_crl, sign_crls};
+pub use files::{CheckReport, PackReport, check, export, load_all, pack, rebuild};
 pub(crate) use files::{follow_audit, lock, settle};
 use issue::Seen;
+use sign::{Signed, Task};
 
-/// The most calls in one transaction: one fsync for all of them.
-pub const BATCH_MAX: usize = 64;
+/// The most calls in one transaction, one fsync for all of them: as many as the gate has in work.
+pub const BATCH_MAX: usize = 256;
+
+/// The most calls that wait for an answer: what may be signed at once, and the same asked again. A
+/// gate that was captured could ask for one answer without end.
+const WAITING_MAX: usize = 4 * BATCH_MAX;
 
 /// How far the clock may stand behind the last signature before the vault stops: what a time
 /// server's small corrections need.
@@ -77,15 +89,25 @@ pub struct Vault {
     directory: PathBuf,
     passphrase: Option<Secret>,
     random: Random,
+    shapes: lint::Shapes,
     ledger: Ledger,
-    authorities: BTreeMap<Name, Authority>,
+    authorities: BTreeMap<Name, Arc<Authority>>,
     openpgp: Option<openpgp::CaKey>,
+    blocklist: Blocklist,
     time_sync: TimeSync,
-    transfers: crl::Transfers,
+    crls: crl::Crls,
     files: files::Files,
     link: LinkState,
     started: Moment,
     load_at_us: i64,
+    pool: sign::Pool,
+    /// The last signature's time when the ledger was last asked.
+    floor: UnixTime,
+    /// Calls that wait for the next turn.
+    inbox: Vec<Tagged<Call>>,
+    /// Replies that wait for the end of the turn.
+    replies: Vec<Tagged<Reply>>,
+    waiting: Waiting,
     /// Whether what the last stop left open is finished: it waits for a clock that can be used.
     recovered: bool,
     warnings: Vec<String>,
@@ -116,15 +138,23 @@ impl Vault {
             ))
         })?;
         let ledger = Ledger::open(&ledger_path(&directory))?;
+        let floor = ledger.time_floor()?;
         let mut vault = Self {
             time_sync: TimeSync::new(directory.clone(), boot_id),
             openpgp: openpgp::load(&directory, passphrase.as_ref())?,
             authorities: BTreeMap::new(),
-            transfers: crl::Transfers::default(),
+            blocklist: Blocklist::open(&directory)?,
+            crls: crl::Crls::default(),
             files: files::Files::default(),
             link: LinkState::default(),
             started: now,
             load_at_us: now.boot_us,
+            pool: sign::Pool::start()?,
+            shapes: lint::Shapes::default(),
+            floor,
+            inbox: Vec::new(),
+            replies: Vec::new(),
+            waiting: Waiting::default(),
             recovered: false,
             warnings: Vec::new(),
             directory,
@@ -151,7 +181,7 @@ impl Vault {
                 Ok(authority) => {
                     let key = authority.key().kind();
                     tracing::info!(authority = %name, %key, "authority loaded");
-                    self.authorities.insert(name, authority);
+                    self.authorities.insert(name, Arc::new(authority));
                 }
                 Err(fault) => first_fault = first_fault.or(Some(fault)),
             }
@@ -183,8 +213,7 @@ impl Vault {
     }
 
     /// Invariant I13: nothing is signed with a date before the last signature.
-    fn check_clock(&self, now: Moment) -> Result<(), Fault> {
-        let floor = self.ledger.time_floor()?;
+    fn check_clock(&self, now: Moment, floor: UnixTime) -> Result<(), Fault> {
         if now.unix().0 + CLOCK_TOLERANCE_S < floor.0 {
             return Err(Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() });
         }
@@ -195,7 +224,7 @@ impl Vault {
     /// taking time hints, so that the operator can set it; everything else waits. Once it can,
     /// what the last stop left open is finished first.
     fn may_sign(&mut self, now: Moment) -> Result<bool, Fault> {
-        match self.check_clock(now) {
+        match self.check_clock(now, self.floor) {
             Ok(()) if self.recovered => {}
             Ok(()) => {
                 self.warnings.retain(|warning| !warning.starts_with(CLOCK_WARNING));
@@ -220,24 +249,28 @@ impl Vault {
     }
 
     /// The time to sign with: the clock, but never before the last signature.
-    fn signing_time(&self, now: Moment) -> Result<crate::calendar::UnixTime, Fault> {
-        self.check_clock(now)?;
-        Ok(now.unix().max(self.ledger.time_floor()?))
+    fn signing_time(&self, now: Moment) -> Result<UnixTime, Fault> {
+        let floor = self.ledger.time_floor()?;
+        self.check_clock(now, floor)?;
+        Ok(now.unix().max(floor))
     }
 
     /// Finishes every open intent with the same serial and the same TBS, then brings the files
     /// to where the ledger is.
     fn recover(&mut self, now: Moment) -> Result<(), Fault> {
+        // What was under way when the clock was set back.
+        self.finish_signing(now)?;
         // An intent of the console is open while it holds the lock, and none of ours to finish.
         let locks: Vec<Lock> =
-            self.authorities.values().map(files::lock).collect::<Result<_, _>>()?;
+            self.authorities.values().map(|one| files::lock(one)).collect::<Result<_, _>>()?;
         let intents = self.ledger.open_intents()?;
         drop(locks);
         // First what was cut: a line must not be added behind half a line.
         self.reconcile_new()?;
         if !intents.is_empty() {
             tracing::warn!(count = intents.len(), "finishing what was open at the last stop");
-            self.finish(&intents, now)?;
+            self.start_signing(intents)?;
+            self.finish_signing(now)?;
         }
         for intent in self.ledger.open_openpgp_intents()? {
             tracing::warn!(request = %intent.request, "finishing an open certification");
@@ -246,15 +279,79 @@ impl Vault {
         self.follow_audit()
     }
 
-    /// Works through a batch of calls. An error here is a fault: the vault must stop.
+    /// Works through calls until each has its reply. An error here is a fault: the vault must
+    /// stop.
     pub fn handle(
         &mut self,
         now: Moment,
         calls: Vec<Tagged<Call>>,
     ) -> Result<Vec<Tagged<Reply>>, Fault> {
+        let mut replies = self.turn(now, calls)?;
+        while self.recovered && (self.pool.in_hand() > 0 || !self.inbox.is_empty()) {
+            self.pool.wait();
+            replies.extend(self.turn(now, Vec::new())?);
+        }
+        Ok(replies)
+    }
+
+    /// Takes calls in and does what can be done without waiting for a signature; answers what is
+    /// done by now. The rest is done in a later turn: call it again when [`Self::bell`] rings or
+    /// calls come. An error here is a fault: the vault must stop.
+    pub fn turn(
+        &mut self,
+        now: Moment,
+        mut calls: Vec<Tagged<Call>>,
+    ) -> Result<Vec<Tagged<Reply>>, Fault> {
         if !self.may_sign(now)? {
+            calls.splice(..0, std::mem::take(&mut self.inbox));
             return self.handle_without_clock(now, calls);
         }
+        let mut work = Work { replies: std::mem::take(&mut self.replies), ..Work::default() };
+        self.look_up(calls, &mut work)?;
+        // While enough is being signed, new calls wait to share the transaction that records it.
+        let due =
+            self.pool.is_worth_recording() || !self.inbox.is_empty() && !self.pool.has_plenty();
+        if due {
+            work.signed = self.pool.take()?;
+            self.work_off(now, &mut work)?;
+            self.floor = self.ledger.time_floor()?;
+        }
+        Ok(work.replies)
+    }
+
+    /// Readable when a turn is due; none while nothing can be recorded.
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.recovered.then(|| self.pool.bell())
+    }
+
+    /// How many calls a turn takes now.
+    pub fn room(&self) -> usize {
+        BATCH_MAX.saturating_sub(self.inbox.len())
+    }
+
+    /// Whoever called is gone, and its tags mean nothing any more. What is under way is finished
+    /// all the same.
+    pub fn forget_callers(&mut self) {
+        self.inbox.clear();
+        self.replies.clear();
+        self.waiting = Waiting::default();
+    }
+
+    /// Records what is being signed, and starts nothing new.
+    fn finish_signing(&mut self, now: Moment) -> Result<(), Fault> {
+        while self.pool.in_hand() > 0 {
+            self.pool.wait();
+            let mut work = Work { signed: self.pool.take()?, ..Work::default() };
+            self.decide(now, Vec::new(), &mut work)?;
+            self.finish_decided(now, &mut work)?;
+            self.replies.append(&mut work.replies);
+        }
+        Ok(())
+    }
+
+    /// Works off what waits in the inbox and what was signed.
+    fn work_off(&mut self, now: Moment, work: &mut Work) -> Result<(), Fault> {
+        let calls = std::mem::take(&mut self.inbox);
         let unloaded = |call: &Tagged<Call>| match &call.body {
             Call::Issue(issue) => !self.authorities.contains_key(&issue.authority),
             Call::Revoke { revoke, .. } => !self.authorities.contains_key(&revoke.authority),
@@ -266,15 +363,15 @@ impl Vault {
         if calls.iter().any(unloaded) {
             self.load_new(now)?;
         }
-        let mut work = Work::default();
-        self.decide(now, calls, &mut work)?;
-        self.finish_decided(now, &mut work)?;
+        self.decide(now, calls, work)?;
+        self.start_signing(std::mem::take(&mut work.intents))?;
+        self.finish_decided(now, work)?;
         for (tag, call) in std::mem::take(&mut work.later) {
             if let Some(answer) = self.answer_later(now, call)? {
                 work.reply(tag, answer);
             }
         }
-        Ok(work.replies)
+        Ok(())
     }
 
     /// Answers what needs no date.
@@ -297,23 +394,30 @@ impl Vault {
         Ok(work.replies)
     }
 
-    /// Step one: every decision and every intent, in one transaction.
+    /// Step one: what was signed, every decision and every intent, in one transaction.
     fn decide(
         &mut self,
         now: Moment,
         calls: Vec<Tagged<Call>>,
         work: &mut Work,
     ) -> Result<(), Fault> {
-        if !calls.iter().any(|call| call.body.writes()) {
-            return self.look_up(calls, work);
+        if work.signed.is_empty() && !calls.iter().any(|call| call.body.writes()) {
+            work.later.extend(calls.into_iter().map(|call| (call.tag, call.body)));
+            return Ok(());
         }
         self.adopt_all_changes()?;
+        self.blocklist.refresh()?;
         let time = self.signing_time(now)?;
         let mut tx = self.ledger.begin(time)?;
+        for Signed { intent, der } in &work.signed {
+            tx.store_certificate(intent, der)?;
+        }
         let mut desk = issue::Desk {
             authorities: &self.authorities,
             openpgp: self.openpgp.as_ref(),
+            blocklist: &self.blocklist,
             random: &mut self.random,
+            shapes: &mut self.shapes,
             time,
         };
         for Tagged { tag, body } in calls {
@@ -326,7 +430,7 @@ impl Vault {
             };
             match desk.seen(&tx, id, digest)? {
                 Seen::Answered(answer) => work.reply(tag, answer),
-                Seen::InWork => work.waiting.push((tag, id)),
+                Seen::InWork => self.waiting.add(id, tag, work),
                 Seen::New => {
                     let answer = match body {
                         Call::Issue(issue) => desk.issue(&mut tx, *issue)?,
@@ -349,7 +453,7 @@ impl Vault {
                     };
                     match answer {
                         Some(answer) => work.reply(tag, answer),
-                        None => work.waiting.push((tag, id)),
+                        None => self.waiting.add(id, tag, work),
                     }
                 }
             }
@@ -358,42 +462,58 @@ impl Vault {
         Ok(())
     }
 
-    /// A batch that changes nothing needs no transaction.
+    /// Answers at once whether a request is known, which changes nothing; the rest goes to the
+    /// inbox.
     fn look_up(&mut self, calls: Vec<Tagged<Call>>, work: &mut Work) -> Result<(), Fault> {
+        let known = calls.iter().any(|call| matches!(call.body, Call::Known { .. }));
+        let _together = known.then(|| self.ledger.read_together()).transpose()?;
         for Tagged { tag, body } in calls {
-            match body {
-                Call::Known { id, digest } => {
-                    let known = self.ledger.known(id)?;
-                    work.replies.push(Tagged { tag, body: reply_for(id, digest, known)? });
-                }
-                other => work.later.push((tag, other)),
+            let Call::Known { id, digest } = body else {
+                self.inbox.push(Tagged { tag, body });
+                continue;
+            };
+            match self.ledger.known(id)? {
+                Some(known) if is_in_work(&known, digest) => self.waiting.add(id, tag, work),
+                known => work.replies.push(Tagged { tag, body: reply_for(id, digest, known)? }),
             }
         }
         Ok(())
     }
 
-    /// Steps two to five: sign, record, write the files, answer.
+    /// Step two: hands intents that are on disk to the signing threads.
+    fn start_signing(&mut self, intents: Vec<Intent>) -> Result<(), Fault> {
+        let task = |intent: Intent| {
+            let id = intent.authority();
+            let authority = self.authorities.values().find(|authority| authority.id() == id);
+            let authority = authority.ok_or_else(|| {
+                Fault::Configuration(format!(
+                    "serial {} is to be signed by an authority whose directory is gone; restore it",
+                    intent.serial()
+                ))
+            })?;
+            Ok(Task { authority: Arc::clone(authority), intent })
+        };
+        let tasks: Vec<Task> = intents.into_iter().map(task).collect::<Result<_, Fault>>()?;
+        self.pool.submit(tasks);
+        Ok(())
+    }
+
+    /// Steps three and four: the files, then the answers of what is recorded.
     fn finish_decided(&mut self, now: Moment, work: &mut Work) -> Result<(), Fault> {
-        let intents = std::mem::take(&mut work.intents);
-        let mut answers = HashMap::new();
-        if !intents.is_empty() {
-            for (id, certificate) in self.finish(&intents, now)? {
-                tracing::info!(request = %id, "certificate issued");
-                let certificate = certificate.try_into().map_err(too_long)?;
-                answers.insert(id, Answer::Issued { id, certificate });
-            }
+        if !work.signed.is_empty() {
+            self.follow_issued(&work.signed)?;
+        }
+        for Signed { intent, der } in std::mem::take(&mut work.signed) {
+            let Some(id) = intent.request() else { continue };
+            tracing::info!(request = %id, "certificate issued");
+            let certificate = der.try_into().map_err(too_long)?;
+            self.answer(work, id, Answer::Issued { id, certificate });
         }
         for intent in std::mem::take(&mut work.certifications) {
             let (id, certificate) = (intent.request, self.finish_certification(&intent, now)?);
             tracing::info!(request = %id, "OpenPGP key certified");
             let certificate = certificate.try_into().map_err(too_long)?;
-            answers.insert(id, Answer::Certified { id, certificate });
-        }
-        for (tag, id) in std::mem::take(&mut work.waiting) {
-            let answer = answers.get(&id).cloned().ok_or_else(|| {
-                Fault::Internal(format!("request {id} has an intent but no certificate"))
-            })?;
-            work.reply(tag, answer);
+            self.answer(work, id, Answer::Certified { id, certificate });
         }
         for name in std::mem::take(&mut work.revoked) {
             self.files.note_revocation(&name);
@@ -402,22 +522,11 @@ impl Vault {
         self.follow_audit()
     }
 
-    /// Signs intents on all cores, records the certificates, writes the files.
-    fn finish(
-        &mut self,
-        intents: &[Intent],
-        now: Moment,
-    ) -> Result<Vec<(RequestId, Vec<u8>)>, Fault> {
-        let signed = issue::sign_all(&self.authorities, intents)?;
-        let time = self.signing_time(now)?;
-        let mut tx = self.ledger.begin(time)?;
-        for (intent, der) in intents.iter().zip(&signed) {
-            tx.store_certificate(intent, der)?;
+    /// Gives the answer to all who wait for it.
+    fn answer(&mut self, work: &mut Work, id: RequestId, answer: Answer) {
+        for tag in self.waiting.take(id) {
+            work.reply(tag, answer.clone());
         }
-        tx.commit()?;
-        self.follow_issued(intents, &signed)?;
-        let by_request = intents.iter().zip(signed);
-        Ok(by_request.filter_map(|(intent, der)| Some((intent.request()?, der))).collect())
     }
 
     /// Calls that need no place in the batch's transaction.
@@ -442,12 +551,22 @@ impl Vault {
     /// What is due by time alone: CRLs, syncing files, the state for `signer status`. Call it
     /// about once a second.
     pub fn tick(&mut self, now: Moment) -> Result<(), Fault> {
+        // The console signs too.
+        self.floor = self.ledger.time_floor()?;
         if self.may_sign(now)? {
+            self.adopt_settled_changes(now)?;
             self.refresh_crls(now)?;
             self.follow_revocations(now)?;
             self.sync_files()?;
         }
         self.write_state(now)
+    }
+
+    /// What is owed before a stop: the files are brought to where the ledger is without waiting for
+    /// a better moment, since whoever reads them next finds nobody who goes on.
+    pub fn settle_files(&mut self, now: Moment) -> Result<(), Fault> {
+        self.files.hurry();
+        self.tick(now)
     }
 
     fn warn(&mut self, text: String) {
@@ -476,13 +595,39 @@ impl Vault {
     }
 }
 
+/// Who waits for the answers of the requests that are in work.
+#[derive(Default)]
+struct Waiting {
+    tags: HashMap<RequestId, Vec<u64>>,
+    count: usize,
+}
+
+impl Waiting {
+    /// Notes a call; one too many is told to ask again.
+    fn add(&mut self, id: RequestId, tag: u64, work: &mut Work) {
+        if self.count == WAITING_MAX {
+            work.replies.push(Tagged { tag, body: Reply::NotNow });
+            return;
+        }
+        self.count += 1;
+        self.tags.entry(id).or_default().push(tag);
+    }
+
+    fn take(&mut self, id: RequestId) -> Vec<u64> {
+        let tags = self.tags.remove(&id).unwrap_or_default();
+        self.count -= tags.len();
+        tags
+    }
+}
+
 /// What a batch has come to so far.
 #[derive(Default)]
 struct Work {
     replies: Vec<Tagged<Reply>>,
     later: Vec<(u64, Call)>,
+    /// What was signed since the last turn.
+    signed: Vec<Signed>,
     intents: Vec<Intent>,
-    waiting: Vec<(u64, RequestId)>,
     certifications: Vec<OpenPgpIntent>,
     revoked: Vec<Name>,
 }
@@ -491,6 +636,11 @@ impl Work {
     fn reply(&mut self, tag: u64, answer: Answer) {
         self.replies.push(Tagged { tag, body: Reply::Answer(answer) });
     }
+}
+
+/// Whether a call for this request waits for the answer that comes.
+fn is_in_work(known: &Known, digest: protocol::message::Digest) -> bool {
+    known.outcome == Outcome::Open && known.digest == digest
 }
 
 /// Invariant I3: the same id with the same body gets the same answer; with another, a refusal.
@@ -524,7 +674,7 @@ fn answer_of(id: RequestId, known: Known) -> Result<Answer, Fault> {
         Outcome::Revoked { at } => Answer::Revoked { id, revoked_at: at.0 },
         Outcome::Refused { code, text } => refused(id, code, &text),
         Outcome::Quarantined { text } => quarantined(id, &text),
-        // Recovery closes every open request before the first call, and a batch its own.
+        // Who asks with the same body waits for the answer.
         Outcome::Open => return Err(Fault::Internal(format!("request {id} was left open"))),
     })
 }

@@ -31,6 +31,8 @@ pub struct Bare {
     cable: Cable<Request, Answer>,
     answers: VecDeque<Answer>,
     seed: Seed,
+    /// Stands for the milliseconds in an id.
+    ids: u64,
 }
 
 /// What a flood of requests came to.
@@ -45,13 +47,15 @@ pub struct Flood {
 }
 
 impl Bare {
-    /// Takes the place of the frontend and waits until the signer answers.
+    /// Takes the place of the frontend and waits until the signer answers. The request ids of a
+    /// higher boot id come after those of a lower one.
     pub fn connect(link: &str, boot_id: u64) -> Result<Self> {
         let spec = link
             .parse()
             .map_err(|error: protocol::port::NotAPortSpec| anyhow!("{link}: {error}"))?;
         let cable = Cable::open(spec, Side::Frontend, boot_id);
-        let mut bare = Self { cable, answers: VecDeque::new(), seed: Seed::new(boot_id) };
+        let mut bare =
+            Self { cable, answers: VecDeque::new(), seed: Seed::new(boot_id), ids: boot_id << 32 };
         let deadline = Instant::now() + WITHIN;
         while !bare.cable.is_up() {
             bare.step(deadline).context("the signer does not answer")?;
@@ -61,10 +65,12 @@ impl Bare {
         Ok(bare)
     }
 
-    /// A request id that was not used before, a UUID version 7.
+    /// A request id that was not used before, a UUID version 7: they rise, as a frontend's do.
     pub fn fresh_id(&mut self) -> RequestId {
         let mut bytes = [0; 16];
         bytes.fill_with(|| u8::try_from(self.seed.below(256)).unwrap_or_default());
+        self.ids += 1;
+        bytes[..6].copy_from_slice(&self.ids.to_be_bytes()[2..]);
         bytes[6] = 0x70 | (bytes[6] & 0x0f);
         bytes[8] = 0x80 | (bytes[8] & 0x3f);
         RequestId::from_bytes(bytes)
@@ -106,8 +112,17 @@ impl Bare {
         requests: impl IntoIterator<Item = IssueCertificate>,
         window: usize,
     ) -> Result<Flood> {
+        self.flood_of(requests.into_iter().map(Request::Issue), window)
+    }
+
+    /// The same with requests of any kind that has an id.
+    pub fn flood_of(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+        window: usize,
+    ) -> Result<Flood> {
         let mut requests = requests.into_iter();
-        let mut next = requests.next().map(Request::Issue);
+        let mut next = requests.next();
         let start = Instant::now();
         let (mut waiting, mut issued, mut others) = (0, 0, 0);
         let mut stored = Vec::new();
@@ -117,7 +132,7 @@ impl Bare {
                 && self.offer(request)?
             {
                 waiting += 1;
-                next = requests.next().map(Request::Issue);
+                next = requests.next();
             }
             self.step(Instant::now() + WITHIN).context("the flood stands still")?;
             while let Some(answer) = self.answers.pop_front() {
@@ -138,6 +153,11 @@ impl Bare {
         let took = start.elapsed();
         self.cable.turn();
         Ok(Flood { issued, others, took })
+    }
+
+    /// Bytes that came over the cable so far, frames and all.
+    pub fn bytes_received(&self) -> u64 {
+        self.cable.counters().link.bytes_received
     }
 
     /// Hands a request to the session; false when its lane is full.

@@ -7,6 +7,9 @@
 
 pub mod bare;
 pub mod batch;
+pub mod cacert_tree;
+pub mod differential;
+pub mod judges;
 pub mod material;
 pub mod process;
 pub mod seed;

@@ -1,6 +1,8 @@
 //! CSRs and keys made by the tools that people use, good ones and bad ones.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Result, ensure};
 
 use crate::World;
 
@@ -24,6 +26,29 @@ impl World {
         let words: Vec<&str> = words.into_iter().chain(options.iter().copied()).collect();
         self.openssl(&words)?;
         Ok(file)
+    }
+
+    /// An SPKAC of a new key as `openssl spkac` writes it, with these further lines; its path.
+    pub fn spkac(&self, name: &str, key: &str, digest: &str, lines: &str) -> Result<String> {
+        let (key_file, file) = (self.key(name, key)?, self.file(&format!("{name}.spkac")));
+        let words = ["spkac", "-key", &key_file, "-challenge", "hello", "-digest", digest];
+        self.openssl(&[&words[..], &["-out", &file]].concat())?;
+        let spkac = fs::read_to_string(&file)?;
+        fs::write(&file, format!("{}\n{lines}", spkac.trim_end()))?;
+        Ok(file)
+    }
+
+    /// The default profile `like` with this text in the place of that, as a profile of `issuing`
+    /// that the signer reads at its next start.
+    pub fn profile(&self, name: &str, like: &str, changes: &[(&str, &str)]) -> Result<()> {
+        let path = |name: &str| self.authority("issuing", &format!("profiles/{name}.toml"));
+        let mut text = fs::read_to_string(path(like))?;
+        for (old, new) in changes {
+            ensure!(text.contains(old), "profile {like} has no `{old}`");
+            text = text.replacen(old, new, 1);
+        }
+        fs::write(path(name), text)?;
+        Ok(())
     }
 
     /// A new private key (`rsa:BITS` or `ec:CURVE`), its path.

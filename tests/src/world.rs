@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -142,7 +142,10 @@ impl World {
     pub fn tool(&self, name: &str, words: &[&str]) -> Result<Ended> {
         let folder = self.path("gnupg");
         let variables = [("GNUPGHOME", folder.as_os_str())];
-        Process::run(Path::new(name), words, &variables, None, COMMAND_MAX)
+        let ended = Process::run(Path::new(name), words, &variables, None, COMMAND_MAX)?;
+        let absent = ended.code == Some(NOT_FOUND) && ended.stderr.contains("failed to execute");
+        ensure!(!absent, "`{name}` is not installed; run `cargo xtask setup`");
+        Ok(ended)
     }
 
     /// Runs `openssl`, which must end well.
@@ -409,7 +412,7 @@ fn variables<'a>(signer: &'a Path, frontend: &'a Path) -> [(&'static str, &'a Os
 }
 
 /// The folder of the built programs: where this program lies, or above a test's `deps`.
-fn programs() -> Result<PathBuf> {
+pub(crate) fn programs() -> Result<PathBuf> {
     let own = env::current_exe()?;
     let found = own
         .ancestors()
@@ -424,7 +427,22 @@ fn programs() -> Result<PathBuf> {
 const PROGRAMS: [&str; 3] = ["signer", "frontend", "link-sim"];
 const ROOT: &str = "/O=Test/CN=Test Root";
 const ISSUING: &str = "/O=Test/CN=Test Issuing";
+/// How `setpriv` ends when there is no such program.
+const NOT_FOUND: i32 = 127;
 /// How long a command waits for an answer, in seconds.
 const WAIT_S: &str = "60";
 /// So many lines of each log are quoted.
 const LOG_TAIL: usize = 25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_that_is_missing_is_a_failure_that_says_how_to_get_it() {
+        let world = World::new(Cable::Unix).unwrap();
+        let error = world.tool("no-such-judge", &["--verify"]).unwrap_err().to_string();
+        assert_eq!(error, "`no-such-judge` is not installed; run `cargo xtask setup`");
+        assert!(world.tool("false", &[]).unwrap().with_code(1).is_ok());
+    }
+}

@@ -143,3 +143,66 @@ fn the_same_certificate_is_given_out_as_pem_and_as_der() {
         Ok(())
     });
 }
+
+// A browser's key: no CSR, the names come from the web application.
+#[test]
+fn an_spkac_comes_back_signed_for_its_key_with_the_names_of_the_request() {
+    story(Cable::Unix, |world| {
+        world.found("ec:P-256")?;
+        world.start()?;
+        let lines = "CN=Jane Doe\nemailAddress=jane@example.org\n";
+        let words = ["request", "--authority", "issuing", "--profile", "client"];
+        let names = ["--san", "email:jane@example.org"];
+        for (name, key) in [("rsa", "rsa:2048"), ("elliptic", "ec:P-256")] {
+            let spkac = world.spkac(name, key, "sha256", lines)?;
+            let asked = [&words[..], &names, &["--spkac", &spkac]].concat();
+            let (_, certificate) = world.complete(&asked)?;
+            let shown = ["x509", "-in", &certificate, "-noout", "-subject", "-pubkey"];
+            let shown = world.openssl(&shown)?.text();
+            let subject = "subject=CN = Jane Doe, emailAddress = jane@example.org";
+            ensure!(shown.contains(subject), "{shown}");
+            let public = world.openssl(&["spkac", "-in", &spkac, "-noout", "-pubkey"])?.text();
+            ensure!(public.contains("PUBLIC KEY") && shown.contains(&public), "{shown}{public}");
+        }
+        // The base64 alone, as a form's field holds it, with the subject on the command line.
+        let file = fs::read_to_string(world.spkac("bare", "rsa:2048", "sha256", "")?)?;
+        let digits = file.trim().trim_start_matches("SPKAC=");
+        let subject = ["--subject", "/CN=Joe", "--spkac", "-", "--wait", "60"];
+        let asked = [&words[..], &names, &subject].concat();
+        world.frontend_fed(&asked, digits.as_bytes())?.done().map(drop)
+    });
+}
+
+#[test]
+fn an_xmpp_address_travels_from_the_request_and_from_the_csr_into_the_certificate() {
+    story(Cable::Unix, |world| {
+        world.found("ec:P-256")?;
+        world.start()?;
+        let words = ["request", "--authority", "issuing", "--profile", "client"];
+        let other = "otherName:1.3.6.1.5.5.7.8.5;UTF8:jane@im.example.org";
+        let other = format!("subjectAltName=email:jane@example.org,{other}");
+        let plain = world.csr("plain", "ec:P-256", "/CN=Jane")?;
+        let named = world.csr_with("named", "ec:P-256", "/CN=Jane", &["-addext", &other])?;
+        let names = ["--san", "email:jane@example.org", "--san", "xmpp:jane@im.example.org"];
+        let asked = [
+            [&words[..], &["--csr", &plain], &names].concat(),
+            [&words[..], &["--csr", &named]].concat(),
+        ];
+        let mut shown = Vec::new();
+        for asked in &asked {
+            let (_, certificate) = world.complete(asked)?;
+            let words = ["x509", "-in", &certificate, "-noout", "-ext", "subjectAltName"];
+            shown.push(world.openssl(&words)?.text());
+        }
+        ensure!(shown[0].contains("jane@im.example.org"), "{shown:?}");
+        ensure!(shown[0].to_lowercase().contains("othername") && shown[0] == shown[1], "{shown:?}");
+        // The catalogue says who takes such names, and the others refuse them at the door.
+        let catalogue = world.frontend(&["catalogue"])?.done()?.text();
+        let line = catalogue.lines().find(|line| line.contains(" client:"));
+        ensure!(line.is_some_and(|line| line.ends_with("names: email xmpp")), "{catalogue}");
+        let asked = ["request", "--authority", "issuing", "--profile", "server", "--csr", &named];
+        let code = world.refusal(&asked)?;
+        ensure!(code == "name-rule", "{code}");
+        Ok(())
+    });
+}

@@ -187,6 +187,58 @@ fn an_id_that_comes_again_with_another_body_is_refused() {
     });
 }
 
+// An SPKAC has no names of its own, and browsers signed with MD5.
+#[test]
+fn every_bad_spkac_is_refused_by_its_code_at_both_ends() {
+    story(Cable::Unix, |world| {
+        world.found("ec:P-256")?;
+        world.start()?;
+        let name = "CN=Jane\n";
+        let altered = |file: &str| -> Result<String> {
+            let text = fs::read_to_string(file)?;
+            let digits = text.lines().next().unwrap_or_default().trim_start_matches("SPKAC=");
+            let digits = world.write("digits", format!("{digits}\n"))?;
+            let mut der = world.openssl(&["base64", "-d", "-A", "-in", &digits])?.stdout;
+            let at = der.windows(5).position(|bytes| bytes == b"hello").context("the challenge")?;
+            der[at] ^= 0x02;
+            let der = world.write("altered.der", der)?;
+            let digits = world.openssl(&["base64", "-A", "-in", &der])?.text();
+            world.write("altered.spkac", format!("SPKAC={}\n{name}", digits.trim()))
+        };
+        let good = world.spkac("good", "rsa:2048", "sha256", name)?;
+        let csr = world.csr("csr", "ec:P-256", "/CN=Jane")?;
+        let csr = world
+            .openssl(&["req", "-in", &csr, "-outform", "DER", "-out", &world.file("d")])
+            .and_then(|_| world.openssl(&["base64", "-A", "-in", &world.file("d")]))?;
+        let csr = format!("SPKAC={}\n{name}", csr.text().trim());
+        let cases = [
+            ("csr-digest", world.spkac("md5", "rsa:2048", "md5", name)?),
+            ("csr-digest", world.spkac("sha1", "rsa:2048", "sha1", name)?),
+            ("key-weak", world.spkac("weak", "rsa:1024", "sha256", name)?),
+            ("csr-signature", altered(&good)?),
+            ("csr-malformed", world.write("csr.spkac", csr)?),
+            ("subject-rule", world.spkac("nobody", "rsa:2048", "sha256", "")?),
+        ];
+        let mut wrong = Vec::new();
+        for (code, file) in &cases {
+            for options in [&[][..], &["--no-precheck"]] {
+                // To the signer no subject is as good as an empty one, which the profile judges.
+                if *code == "subject-rule" && !options.is_empty() {
+                    continue;
+                }
+                let words = ["request", "--authority", "issuing", "--profile", "client"];
+                let wishes = ["--san", "email:jane@example.org", "--spkac", file];
+                match world.refusal(&[&words[..], &wishes, options].concat()) {
+                    Ok(actual) if actual == *code => {}
+                    other => wrong.push(format!("{file} {options:?}: {other:?}, expected {code}")),
+                }
+            }
+        }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        serve_one(world)
+    });
+}
+
 /// Runs every case; all that went otherwise than expected is told at once.
 fn judge(mut refused: impl FnMut(&Bad) -> Result<String>) -> Result<()> {
     let mut wrong = Vec::new();

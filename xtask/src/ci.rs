@@ -18,6 +18,7 @@ use crate::{
 /// All checks, one door for people and machines.
 pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     setup::machine()?;
+    setup::judges(workspace)?;
     let cargo = |arguments: &[&str]| succeed(&mut workspace.cargo(arguments));
     step("lock", || {
         // Fails when Cargo.lock does not fit the manifests, before anything could rewrite it.

@@ -39,13 +39,15 @@ fn run(words: &[&str]) -> Result<()> {
         println!("{USAGE}");
         return Ok(());
     }
-    if *command == "setup" {
-        return setup::machine();
-    }
     let workspace = Workspace::find()?;
     match *command {
+        "setup" => {
+            setup::machine()?;
+            setup::judges(&workspace)
+        }
         "test" => {
             setup::machine()?;
+            setup::judges(&workspace)?;
             ci::test(&workspace, rest)
         }
         "demo" => {

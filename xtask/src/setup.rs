@@ -1,15 +1,20 @@
 //! What the machine needs besides Rust, and how it gets there.
 //!
-//! Nothing is installed but Debian's own packages and cargo-deny, and only when missing.
+//! Nothing is installed but Debian's own packages, cargo-deny, and the judges that PyPI has, and
+//! only when missing.
 
-use std::process::{Command, Output};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace::{Failed, in_path, say, succeed};
+use crate::workspace::{Failed, Workspace, in_path, say, succeed};
 
 /// The Debian packages, each with what it is for.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("gcc", "builds the bundled SQLite and zstd"),
     ("pkg-config", "finds OpenSSL"),
     ("libssl-dev", "OpenSSL's headers"),
@@ -18,10 +23,32 @@ const PACKAGES: [(&str, &str); 8] = [
     ("openssl", "makes CSRs and judges certificates and CRLs"),
     ("gnutls-bin", "certtool judges certificates and CRLs a second time"),
     ("gnupg", "makes OpenPGP keys and judges certifications"),
+    ("libnss3-tools", "certutil, vfychain and crlutil judge certificates and CRLs a third time"),
+    ("zstd", "reads the packs of old certificates"),
+    ("python3-venv", "holds the judges that come from PyPI"),
 ];
 
+/// The judges that Debian does not have: name on PyPI, the version that the tests were written
+/// against, and what it is for.
+const JUDGES: [(&str, &str, &str); 3] = [
+    (
+        "pkilint",
+        "0.13.3",
+        "judges certificates and CRLs against RFC 5280 and the CA/B Forum's rules",
+    ),
+    ("roca-detect", "1.2.12", "says which RSA keys have the ROCA fingerprint"),
+    ("badkeys", "0.0.21", "says which keys are publicly known or weak"),
+];
+
+/// Where those judges lie, below the folder of the build products; the tests look there.
+const JUDGES_FOLDER: &str = "judges/venv";
+
+/// What is installed there, written last.
+const JUDGES_STAMP: &str = "installed";
+
 /// What a machine without Debian's package tools must have in its search path.
-const PROGRAMS: [&str; 5] = ["gcc", "pkg-config", "openssl", "certtool", "gpg"];
+const PROGRAMS: [&str; 8] =
+    ["gcc", "pkg-config", "openssl", "certtool", "gpg", "certutil", "zstd", "python3"];
 
 /// The exit code for a machine that is not as it must be.
 const NOT_CONFIGURED: u8 = 4;
@@ -70,6 +97,32 @@ pub(crate) fn cargo_deny() -> Result<()> {
     let mut install = Command::new("cargo");
     install.args(["install", "--locked", "--quiet", "cargo-deny", "--version", CARGO_DENY]);
     succeed(&mut install).context("cargo-deny cannot be installed")
+}
+
+/// Makes sure that the judges from PyPI are there, in a folder of their own below the build
+/// products; half a minute when they are not.
+pub(crate) fn judges(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.target.join(JUDGES_FOLDER);
+    let stamp = folder.join(JUDGES_STAMP);
+    let wanted: Vec<String> =
+        JUDGES.iter().map(|(name, version, _)| format!("{name}=={version}")).collect();
+    if fs::read_to_string(&stamp).is_ok_and(|there| there == wanted.join("\n")) {
+        return Ok(());
+    }
+    for (name, _, purpose) in JUDGES {
+        say("setup", &format!("installing {name}: {purpose}"));
+    }
+    quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let pip = folder.join("bin/pip");
+    quietly(
+        Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]).args(&wanted),
+    )
+    .context("the judges from PyPI cannot be installed; check the network, then run it again")?;
+    write(&stamp, &wanted.join("\n"))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn install_line(packages: &[&str]) -> String {
@@ -130,7 +183,10 @@ mod tests {
         let listing = "gcc installed\npkg-config config-files\nlibssl-dev installed\n\
                        libclang1-14 installed\nlibclang-common-14-dev installed\n\
                        openssl installed\ngnutls-bin not-installed\n";
-        assert_eq!(missing_among(listing), ["pkg-config", "gnutls-bin", "gnupg"]);
+        assert_eq!(
+            missing_among(listing),
+            ["pkg-config", "gnutls-bin", "gnupg", "libnss3-tools", "zstd", "python3-venv"]
+        );
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub(crate) enum Profile {
 pub(crate) struct Workspace {
     /// The folder of the root `Cargo.toml`.
     pub(crate) root: PathBuf,
-    target: PathBuf,
+    /// The folder of the build products.
+    pub(crate) target: PathBuf,
 }
 
 impl Workspace {

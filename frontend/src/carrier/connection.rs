@@ -19,8 +19,9 @@ use crate::{
 };
 
 /// Requests handed over and not answered. More would only wait in the lanes; fewer would let
-/// the line run dry while both sides sync their disks.
-pub const WINDOW: usize = 64;
+/// the line run dry while both sides sync their disks, or a signer's core while the others of a
+/// batch are on their way.
+pub const WINDOW: usize = 128;
 
 /// The present connection.
 #[derive(Debug)]
@@ -137,6 +138,13 @@ impl Connection {
             self.catalogue = Question::Answered;
         }
         asked
+    }
+
+    /// The catalogue is older than what the signer knows: it is asked for at once.
+    pub(crate) fn renew_catalogue(&mut self) {
+        if self.catalogue == Question::Answered {
+            self.catalogue = Question::ToAsk;
+        }
     }
 
     /// The kind of the request that is under way under this id.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::message::{Answer, Message, Name, Request, RequestId};
+use protocol::message::{Answer, CrlScope, Message, Name, Request, RequestId};
 use rusqlite::Transaction;
 
 use super::{CarrierError, Counters, HEALTH, Health, TIME, connection::Connection, hints::Hints};
@@ -13,8 +13,11 @@ use crate::{
     catalogue::{Catalogues, Trusted},
     clock::Now,
     crl::{
+        CrlName, all_of,
         fetch::{Fetches, Taken},
+        listing,
         mirror::Mirror,
+        promise,
     },
     inventory::Inventory,
     openpgp,
@@ -27,11 +30,11 @@ use crate::{
 pub(crate) struct Desk<'d> {
     pub(crate) now: Now,
     pub(crate) store: &'d Transaction<'d>,
-    pub(crate) mirror: &'d Mirror,
+    pub(crate) mirror: &'d mut Mirror,
     pub(crate) trusted: &'d mut Trusted,
     pub(crate) hints: &'d mut Hints,
     pub(crate) fetches: &'d mut Fetches,
-    pub(crate) revoked: &'d mut BTreeSet<Name>,
+    pub(crate) revoked: &'d mut BTreeSet<CrlName>,
     pub(crate) counters: &'d mut Counters,
     pub(crate) connection: &'d mut Connection,
 }
@@ -55,20 +58,16 @@ impl Desk<'_> {
                 }
                 asked
             }
-            Answer::CrlUnchanged { authority, .. } => {
-                let asked = self.fetches.handle_nothing_new(&authority, now);
-                if asked {
-                    Alarms(self.store).clear(&format!("crl/{authority}"))?;
-                }
-                asked
+            Answer::CrlUnchanged { authority, scope } => {
+                self.take_unchanged(&CrlName { authority, scope })?
             }
-            Answer::CrlUnknown { authority, .. } => {
-                self.fetches.handle_nothing_new(&authority, now)
+            Answer::CrlUnknown { authority, scope } => {
+                self.fetches.handle_nothing_new(&CrlName { authority, scope }, now)
             }
             Answer::CrlPiece(piece) => {
                 let taken = self.fetches.handle_piece(now, &piece, self.mirror)?;
                 if taken == Taken::Insane {
-                    let name = &piece.authority;
+                    let name = CrlName::new(&piece.authority, piece.scope);
                     let text = format!(
                         "the signer announces a CRL of {} bytes for `{name}`; the old CRL stays, \
                          look at the signer's log",
@@ -123,8 +122,40 @@ impl Desk<'_> {
             tracing::error!(alarm, "the signer's catalogue is not what is pinned");
         }
         *self.trusted = catalogues.trusted()?;
+        // What was disbelieved for want of a pin may be right now.
+        self.connection.retry_doubts(self.now.instant);
         let offered = self.trusted.authorities.values().filter(|authority| authority.offered);
-        offered.for_each(|authority| self.fetches.want(&authority.name, self.now.instant));
+        offered.flat_map(all_of).for_each(|name| self.fetches.want(&name, self.now.instant));
+        Ok(())
+    }
+
+    /// The CRL in place is the newest. If it lacks what was acknowledged since, the signer is
+    /// about to sign another.
+    fn take_unchanged(&mut self, name: &CrlName) -> Result<bool, CarrierError> {
+        let now = self.now.instant;
+        if !self.fetches.handle_nothing_new(name, now) {
+            return Ok(false);
+        }
+        Alarms(self.store).clear(&format!("crl/{name}"))?;
+        if name.scope == CrlScope::Full {
+            self.ask_again_for_awaited(&name.authority)?;
+        }
+        Ok(true)
+    }
+
+    fn ask_again_for_awaited(&mut self, name: &Name) -> Result<(), CarrierError> {
+        let Some(authority) = self.trusted.authorities.get(name) else { return Ok(()) };
+        let Some(held) = self.mirror.held(name)? else { return Ok(()) };
+        let inventory = Inventory(self.store);
+        if !inventory.was_revoked_since(name, held.this_update)? {
+            return Ok(());
+        }
+        let Some(in_place) = self.mirror.read(name)? else { return Ok(()) };
+        let mut awaited = BTreeSet::new();
+        promise::awaited(&inventory, &name.into(), &in_place, |serial| {
+            awaited.extend(listing(authority, serial));
+        })?;
+        awaited.iter().for_each(|name| self.fetches.want_soon(name, self.now.instant));
         Ok(())
     }
 
@@ -159,7 +190,11 @@ impl Desk<'_> {
         };
         let verified = match self.trusted.authorities.get(&request.authority) {
             Some(authority) => verify::issued(authority, &request, der),
-            None => Err(BadAnswer::AuthorityUnknown(request.authority.to_string())),
+            None => {
+                // Made since the catalogue came: what pins it is one question away.
+                self.connection.renew_catalogue();
+                Err(BadAnswer::AuthorityUnknown(request.authority.to_string()))
+            }
         };
         let added = match verified {
             Err(bad) => Err(bad),
@@ -203,7 +238,10 @@ impl Desk<'_> {
         let (authority, serial) = (&request.authority, &request.serial);
         Inventory(self.store).revoke(authority, serial, revoked_at, request.reason.name())?;
         tracing::info!(%id, %authority, %serial, "revocation stored");
-        self.revoked.insert(authority.clone());
+        match self.trusted.authorities.get(authority) {
+            Some(authority) => self.revoked.extend(listing(authority, serial)),
+            None => drop(self.revoked.insert(authority.into())),
+        }
         self.finish(id, &Outcome::Done(None))
     }
 

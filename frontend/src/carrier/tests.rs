@@ -4,8 +4,8 @@ use openssl::pkey::{PKey, Private};
 use protocol::{
     bounded::List,
     message::{
-        Catalogue, CrlPiece, CrlScope, Digest, FetchCrl, IssueCertificate, PIECE_MAX, RefusalCode,
-        RequestId, RevocationReason, Revoke, Serial,
+        Catalogue, CrlPiece, CrlScope, Digest, FetchCrl, IssueCertificate, Name, PIECE_MAX,
+        RefusalCode, RequestId, RevocationReason, Revoke, Serial,
     },
     patch,
 };
@@ -17,6 +17,8 @@ use crate::{
     subject,
     test_ca::{CertificateRecipe, CsrRecipe, TestCa, ec_key},
 };
+
+mod crls;
 
 /// Which CRL is held, and which transfer at which offset goes on.
 type Question = (Option<Digest>, Option<(Digest, u64)>);
@@ -158,18 +160,22 @@ impl Rig {
     }
 
     fn insert_issue(&mut self) -> RequestId {
-        let id = self.next_id();
+        let issue = self.issue();
+        self.insert(&Request::Issue(issue))
+    }
+
+    fn issue(&mut self) -> IssueCertificate {
         let csr = CsrRecipe::new(&self.key, "h.example").dns("h.example").build();
-        self.insert(&Request::Issue(IssueCertificate {
+        IssueCertificate {
             form: protocol::message::CsrForm::Pkcs10,
-            id,
+            id: self.next_id(),
             authority: "issuing".parse().unwrap(),
             profile: "server".parse().unwrap(),
             days: None,
             subject: Some(subject::parse("/CN=h.example").unwrap()),
             subject_alt_names: None,
             csr: csr.to_der().unwrap().try_into().unwrap(),
-        }))
+        }
     }
 
     fn insert_revocation(&mut self, serial: u64) -> RequestId {
@@ -205,7 +211,7 @@ impl Rig {
     }
 
     fn published(&self) -> Option<Vec<u8>> {
-        self.carrier.mirror.read(&"issuing".parse().unwrap()).unwrap()
+        self.carrier.mirror.read(&"issuing".parse::<Name>().unwrap()).unwrap()
     }
 
     /// Answers CRL questions from `packed` until none is asked.
@@ -435,7 +441,7 @@ fn answers_reach_only_their_request() {
 #[test]
 fn revocations_go_first_and_the_window_is_bounded() {
     let mut rig = Rig::new();
-    let issues: Vec<_> = (0..100).map(|_| rig.insert_issue()).collect();
+    let issues: Vec<_> = (0..WINDOW + 10).map(|_| rig.insert_issue()).collect();
     let revocations = [rig.insert_revocation(1), rig.insert_revocation(2)];
     rig.up_with(rig.ca.catalogue("issuing"));
     let ids = rig.ids();
@@ -549,6 +555,32 @@ fn new_authority_is_known_within_a_minute_without_a_new_connection() {
     let store = rig.home.store().unwrap();
     let trusted = Catalogues(store.connection()).trusted().unwrap();
     assert!(trusted.authorities.contains_key(&"later".parse::<Name>().unwrap()));
+}
+
+#[test]
+fn an_answer_of_an_authority_made_since_leads_to_the_catalogue_and_is_believed_at_once() {
+    let mut rig = Rig::new();
+    rig.up_with(rig.ca.catalogue("earlier"));
+    let id = rig.insert_issue();
+    assert_eq!(rig.ids(), [id]);
+    rig.answer([rig.issued(id, 5)]);
+    assert!(rig.alarm(&format!("request/{id}")).unwrap().contains("is not pinned"));
+    let asked = rig.carrier.poll_send(rig.now()).unwrap();
+    assert!(matches!(asked, Some(Request::Catalogue(_))), "{asked:?}");
+    rig.answer([Answer::Catalogue(rig.ca.catalogue("issuing"))]);
+    assert_eq!(rig.ids(), [id], "asked again at once");
+    rig.answer([rig.issued(id, 5)]);
+    assert_eq!((rig.state(id), rig.alarm(&format!("request/{id}"))), (State::Done, None));
+
+    // A catalogue that knows no more is asked for once, and the request waits its minute.
+    let authority = "never".parse().unwrap();
+    let other = Request::Issue(IssueCertificate { authority, ..rig.issue() });
+    let id = rig.insert(&other);
+    assert_eq!(rig.ids(), [id]);
+    rig.answer([rig.issued(id, 6)]);
+    assert_eq!(rig.ids(), []);
+    rig.wait(Duration::from_secs(60));
+    assert_eq!(rig.ids(), [id]);
 }
 
 #[test]

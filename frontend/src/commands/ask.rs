@@ -1,14 +1,16 @@
-//! `request`, `revoke` and `certify`: refuse nonsense, commit, tell the id, wait if told to.
+//! `request` and `certify`: refuse nonsense, commit, tell the id, wait if told to.
 //!
 //! The id is printed only after the commit: who has it may leave.
+
+use std::path::Path;
 
 use protocol::{
     bounded::Bytes,
     message::{
-        CertifyOpenPgp, Digest, IssueCertificate, MESSAGE_MAX, Message, Name, RefusalCode, Request,
-        RequestId, Revoke, Serial,
+        CertifyOpenPgp, CsrForm, Digest, GeneralName, IssueCertificate, MESSAGE_MAX, Message, Name,
+        RefusalCode, Request, RequestId, Serial, Subject,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use serde_json::json;
 
@@ -21,15 +23,15 @@ use crate::{
     csr, driver,
     error::{Failure, Refusal},
     home::Home,
-    names, openpgp, pem, precheck,
+    openpgp, precheck,
     progress::Progress,
     queue::{self, Queue, State},
+    spkac,
     store::{Store, StoreError},
 };
 
 /// `frontend request`
 pub(super) fn request(cli: &Cli, home: &Home, wish: &cli::Request) -> Result<(), Failure> {
-    let (bytes, from) = read_input(&wish.csr)?;
     let store = home.store()?;
     let subject_alt_names = match wish.san.is_empty() {
         true => None,
@@ -37,54 +39,80 @@ pub(super) fn request(cli: &Cli, home: &Home, wish: &cli::Request) -> Result<(),
             Refusal::new(RefusalCode::NameRule, format!("too many --san are given: {error}"))
         })?),
     };
-    let der = if wish.queueing.no_precheck {
-        csr::read_unchecked(&bytes)
-    } else {
-        let csr = csr::read(&bytes, &from)?;
-        let asked = csr.names().subject_alt_names.clone().unwrap_or_default();
-        let asked = if wish.san.is_empty() { &asked } else { &wish.san };
+    let material = match (&wish.csr, &wish.spkac) {
+        (Some(path), _) => Material::of_csr(wish, path)?,
+        (None, Some(path)) => Material::of_spkac(wish, path)?,
+        (None, None) => unreachable!("the command line requires one of the two"),
+    };
+    if !wish.queueing.no_precheck {
+        let asked = if wish.san.is_empty() { &material.names } else { &wish.san };
         let trusted = Catalogues(store.connection()).trusted()?;
         precheck::issue(&trusted, &wish.authority, &wish.profile, wish.days, asked)?;
-        csr.into_der()
-    };
+    }
     let request = Request::Issue(IssueCertificate {
-        form: protocol::message::CsrForm::Pkcs10,
         id: clock::new_request_id(),
         authority: wish.authority.clone(),
         profile: wish.profile.clone(),
         days: wish.days,
-        subject: wish.subject.clone(),
+        subject: material.subject,
         subject_alt_names,
-        csr: bounded(der, RefusalCode::CsrMalformed, &from)?,
+        form: material.form,
+        csr: bounded(material.der, RefusalCode::CsrMalformed, &material.from)?,
     });
     queue(cli, home, store, &request, wish.queueing)
 }
 
-/// `frontend revoke`
-pub(super) fn revoke(cli: &Cli, home: &Home, wish: &cli::Revoke) -> Result<(), Failure> {
-    let store = home.store()?;
-    let trusted = Catalogues(store.connection()).trusted()?;
-    if !wish.queueing.no_precheck {
-        precheck::revoke(&trusted, &wish.authority)?;
-    }
-    let serial = match (&wish.serial, &wish.cert) {
-        (Some(serial), _) => serial.clone(),
-        (None, Some(path)) => {
-            let (bytes, from) = read_input(path)?;
-            let issuer = trusted.authorities.get(&wish.authority);
-            let issuer = issuer.filter(|_| !wish.queueing.no_precheck);
-            let issuer = issuer.map(|authority| authority.subject());
-            serial_of(&bytes, &from, &wish.authority, issuer)?
+/// What shows the key, and what else its file says.
+struct Material {
+    form: CsrForm,
+    der: Vec<u8>,
+    subject: Option<Subject>,
+    /// The subject alternative names that it asks for by itself.
+    names: Vec<GeneralName>,
+    /// How to call it in a sentence.
+    from: String,
+}
+
+impl Material {
+    fn of_csr(wish: &cli::Request, path: &Path) -> Result<Self, Failure> {
+        let (bytes, from) = read_input(path)?;
+        let (form, subject) = (CsrForm::Pkcs10, wish.subject.clone());
+        if wish.queueing.no_precheck {
+            let der = csr::read_unchecked(&bytes);
+            return Ok(Self { form, der, subject, names: Vec::new(), from });
         }
-        (None, None) => unreachable!("the command line requires one of the two"),
-    };
-    let request = Request::Revoke(Revoke {
-        id: clock::new_request_id(),
-        authority: wish.authority.clone(),
-        serial,
-        reason: wish.reason,
-    });
-    queue(cli, home, store, &request, wish.queueing)
+        let csr = csr::read(&bytes, &from)?;
+        let names = csr.names().subject_alt_names.clone().unwrap_or_default();
+        Ok(Self { form, der: csr.into_der(), subject, names, from })
+    }
+
+    /// An SPKAC has no names of its own: the subject is that of the command line or of the file's
+    /// lines, and exactly one of the two.
+    fn of_spkac(wish: &cli::Request, path: &Path) -> Result<Self, Failure> {
+        let (bytes, from) = read_input(path)?;
+        let file = spkac::read(&bytes, &from)?;
+        let refused = |fact: String| Failure::from(Refusal::new(RefusalCode::SubjectRule, fact));
+        let subject = match (&wish.subject, file.subject) {
+            (Some(_), Some(_)) => {
+                return Err(refused(format!(
+                    "{from} has lines for the subject, and --subject is given too; give one of them"
+                )));
+            }
+            (Some(given), None) => Some(given.clone()),
+            (None, lines) => lines,
+        };
+        if !wish.queueing.no_precheck {
+            if subject.is_none() {
+                return Err(refused(format!(
+                    "{from} is an SPKAC, which names nobody; give --subject, or lines such as \
+                     CN=name beside SPKAC="
+                )));
+            }
+            spkac::check(&file.der, &from)?;
+        }
+        let (form, names) = (CsrForm::Spkac, Vec::new());
+        Ok(Self { form, der: file.der, subject, names, from })
+    }
 }
 
 /// `frontend certify`
@@ -121,36 +149,8 @@ fn bounded<const N: usize>(
     bytes.try_into().map_err(|error| Refusal::new(code, format!("{from} is too long: {error}")))
 }
 
-/// The serial of a certificate, which must be the authority's own.
-fn serial_of(
-    bytes: &[u8],
-    from: &str,
-    authority: &Name,
-    issuer: Option<&[u8]>,
-) -> Result<Serial, Failure> {
-    let unusable =
-        |why: String| Failure::Usage(format!("{from} is no certificate: {why}; give PEM or DER"));
-    let der = match pem::looks_like_pem(bytes) {
-        true => pem::only_block(bytes, &["CERTIFICATE", "X509 CERTIFICATE"]).map_err(unusable)?,
-        false => bytes.to_vec(),
-    };
-    let certificate = openssl::x509::X509::from_der(&der)
-        .map_err(|_| unusable("it cannot be parsed".to_owned()))?;
-    let named = certificate.issuer_name().to_der().unwrap_or_default();
-    if issuer.is_some_and(|issuer| issuer != named) {
-        let name = names::flat_name(certificate.issuer_name()).unwrap_or_default();
-        let fact = format!(
-            "{from} was issued by `{}`, not by authority `{authority}`",
-            names::show(&name)
-        );
-        return Err(Refusal::new(RefusalCode::SerialUnknown, fact).into());
-    }
-    let number = certificate.serial_number().to_bn();
-    let magnitude = number.map(|number| number.to_vec()).unwrap_or_default();
-    Serial::from_magnitude(&magnitude).map_err(|error| unusable(error.to_string()))
-}
-
-fn queue(
+/// Commits `request`, tells its id, and waits for its outcome if told to.
+pub(super) fn queue(
     cli: &Cli,
     home: &Home,
     mut store: Store,
@@ -169,7 +169,7 @@ fn queue(
     home.wake();
     match queueing.wait {
         None => show(cli, &id.to_string(), &json!({ "id": id.to_string() })),
-        Some(seconds) => wait(cli, home, &store, (id, request), Duration::from_secs(seconds)),
+        Some(longest) => wait(cli, home, &store, (id, request), longest.map(Duration::from_secs)),
     }
 }
 
@@ -180,7 +180,7 @@ fn wait(
     home: &Home,
     store: &Store,
     (id, request): (RequestId, &Request),
-    longest: Duration,
+    longest: Option<Duration>,
 ) -> Result<(), Failure> {
     if !cli.json {
         print(format!("{id}\n").as_bytes())?;
@@ -213,7 +213,8 @@ fn wait(
             break entry;
         }
         progress.show(clock.instant(), 0, 1, &text);
-        if clock.instant().saturating_since(protocol::time::Instant::ZERO) >= longest {
+        if longest.is_some_and(|longest| clock.instant().saturating_since(Instant::ZERO) >= longest)
+        {
             break status::find(store, id)?;
         }
         driver::pause(LOOK_PERIOD);
@@ -228,7 +229,7 @@ fn wait(
             Err(Failure::RefusedBySigner(format!("request {id} was refused ({code}): {text}")))
         }
         (state, None) => {
-            let seconds = longest.as_secs();
+            let seconds = longest.map(|longest| longest.as_secs()).unwrap_or_default();
             Err(Failure::Waiting(format!(
                 "request {id} is {state} after {seconds} s; it stays in the queue, see `frontend \
                  status {id}`"

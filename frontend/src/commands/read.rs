@@ -1,4 +1,4 @@
-//! `get`, `crl`, `time` and `catalogue`: show what is here. Nothing is changed.
+//! `get`, `time` and `catalogue`: show what is here. Nothing is changed.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,6 @@ use crate::{
     catalogue::Catalogues,
     cli::{self, Cli, Output},
     clock::{self, Utc},
-    crl::{list, mirror::Mirror},
     error::{Failure, sentence},
     home::Home,
     inventory::Inventory,
@@ -83,41 +82,9 @@ fn missing(id: RequestId) -> Failure {
     Failure::Away(format!("the store has no answer for request {id}; restore DIR from a backup"))
 }
 
-/// `frontend crl`
-pub(super) fn crl(cli: &Cli, home: &Home, wish: &cli::Crl) -> Result<(), Failure> {
-    let store = home.store()?;
-    let name = &wish.authority;
-    let Some(der) = Mirror::new(home).read(name)? else {
-        let trusted = Catalogues(store.connection()).trusted()?;
-        let known = trusted.catalogue.is_none() || trusted.authorities.contains_key(name);
-        return Err(match known {
-            true => Failure::Waiting(format!(
-                "no CRL of authority `{name}` has come yet; `frontend run` fetches it"
-            )),
-            false => Failure::Usage(format!(
-                "there is no authority `{name}`; `frontend catalogue` lists them"
-            )),
-        });
-    };
-    let facts = list::inspect(&der)
-        .map_err(|error| Failure::Away(format!("the CRL of `{name}` is damaged: {error}")))?;
-    let value = json!({
-        "authority": name.as_str(),
-        "number": facts.number,
-        "entries": facts.entries,
-        "this_update": Utc(facts.this_update * 1_000_000).to_string(),
-        "next_update": facts.next_update.map(|at| Utc(at * 1_000_000).to_string()),
-        "runway_hours": status::runway_hours(&facts, clock::unix_us()),
-        "sha256": facts.digest.to_string(),
-        "file": Mirror::new(home).crl_path(name).display().to_string(),
-    });
-    let text = if wish.output.der { String::new() } else { pem::write("X509 CRL", &der) };
-    write(cli, &wish.output, text.as_bytes(), &der, &value)
-}
-
 /// Writes to the file or to standard output, as text or as DER; with `--json` standard output
 /// gets `value` instead.
-fn write(
+pub(super) fn write(
     cli: &Cli,
     output: &Output,
     text: &[u8],
@@ -189,12 +156,22 @@ pub(super) fn catalogue(cli: &Cli, home: &Home) -> Result<(), Failure> {
         let digest = digest.map(|digest| digest.to_string()).unwrap_or_default();
         let gone = if authority.offered { "" } else { " (no longer shown by the signer)" };
         lines.push(format!("{}  {subject}{gone}\n  SHA-256 {digest}", authority.name));
+        let (delta, shards) = (authority.delta_crl, authority.crl_shards);
+        let crls = [
+            delta.then(|| "delta CRL".to_owned()),
+            (shards > 0).then(|| format!("{shards} shards")),
+        ];
+        let crls: Vec<String> = crls.into_iter().flatten().collect();
+        if !crls.is_empty() {
+            lines.push(format!("  CRLs    full, {}", crls.join(", ")));
+        }
         let mut profiles = Vec::new();
         for profile in &authority.profiles {
             let types: Vec<&str> = profile.name_types.iter().map(|text| &**text).collect();
             let console = if profile.console_only { ", console only" } else { "" };
+            let arranged = if profile.subject_as_asked { "" } else { ", arranges subjects" };
             lines.push(format!(
-                "  {}: {} days, at most {}, names: {}{console}",
+                "  {}: {} days, at most {}, names: {}{arranged}{console}",
                 profile.name,
                 profile.days_default,
                 profile.days_max,
@@ -206,6 +183,7 @@ pub(super) fn catalogue(cli: &Cli, home: &Home) -> Result<(), Failure> {
                 "days_default": profile.days_default,
                 "days_max": profile.days_max,
                 "name_types": types,
+                "subject_as_asked": profile.subject_as_asked,
             }));
         }
         authorities.push(json!({
@@ -213,6 +191,8 @@ pub(super) fn catalogue(cli: &Cli, home: &Home) -> Result<(), Failure> {
             "subject": subject,
             "sha256": digest,
             "offered": authority.offered,
+            "delta_crl": delta,
+            "crl_shards": shards,
             "profiles": profiles,
         }));
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    message::{CrlPiece, CrlScope, Digest, FetchCrl, Name, PIECE_MAX},
+    message::{CrlPiece, Digest, FetchCrl, PIECE_MAX},
     patch,
     time::{Duration, Instant},
 };
@@ -15,24 +15,27 @@ use protocol::{
 use crate::{
     catalogue::Authority,
     crl::{
-        CRL_MAX,
-        list::{self, CrlError, Facts},
+        CRL_MAX, CrlName, all_of,
+        list::{self, CrlError, Expected, Facts, VerifiedCrl},
         mirror::{Mirror, MirrorError, Transfer},
+        promise,
     },
+    inventory::Inventory,
+    store::StoreError,
 };
 
 /// The CRLs to be fetched.
 #[derive(Debug, Default)]
 pub struct Fetches {
-    due: BTreeMap<Name, Instant>,
-    failures: BTreeMap<Name, u32>,
+    due: BTreeMap<CrlName, Instant>,
+    failures: BTreeMap<CrlName, u32>,
     current: Option<Fetch>,
 }
 
 /// The one that is coming.
 #[derive(Debug)]
 struct Fetch {
-    name: Name,
+    name: CrlName,
     have: Option<Digest>,
     transfer: Option<Transfer>,
     received: u64,
@@ -69,9 +72,9 @@ pub enum Outcome {
 
 impl Fetches {
     /// A new connection: every CRL is looked at.
-    pub fn handle_up<'n>(&mut self, now: Instant, names: impl Iterator<Item = &'n Name>) {
+    pub fn handle_up(&mut self, now: Instant, names: impl Iterator<Item = CrlName>) {
         self.current = None;
-        self.due = names.map(|name| (name.clone(), now)).collect();
+        self.due = names.map(|name| (name, now)).collect();
     }
 
     /// The connection ended; what arrived is kept on disk.
@@ -80,8 +83,16 @@ impl Fetches {
     }
 
     /// Asks for the CRL of `name` as soon as possible.
-    pub fn want(&mut self, name: &Name, now: Instant) {
+    pub fn want(&mut self, name: &CrlName, now: Instant) {
         self.due.insert(name.clone(), now);
+    }
+
+    /// Asks for the CRL of `name` again in a moment: the signer has not yet signed what it
+    /// acknowledged.
+    pub fn want_soon(&mut self, name: &CrlName, now: Instant) {
+        let soon = now + SOON;
+        let due = self.due.entry(name.clone()).or_insert(soon);
+        *due = soon.min(*due);
     }
 
     /// Whether nothing is under way or due.
@@ -120,7 +131,7 @@ impl Fetches {
     /// The question could not be handed over; it is asked again later.
     pub fn handle_unasked(&mut self, question: &FetchCrl) {
         let Some(fetch) = self.current.as_mut() else { return };
-        if fetch.name == question.authority {
+        if fetch.name == CrlName::new(&question.authority, question.scope) {
             fetch.asked = fetch.asked.saturating_sub(1);
             if let Some((_, offset)) = question.resume {
                 fetch.next_ask = offset;
@@ -129,7 +140,7 @@ impl Fetches {
     }
 
     /// The CRL in place is the newest, or there is none. Says whether that was asked.
-    pub fn handle_nothing_new(&mut self, name: &Name, now: Instant) -> bool {
+    pub fn handle_nothing_new(&mut self, name: &CrlName, now: Instant) -> bool {
         if self.current.as_ref().is_none_or(|fetch| fetch.name != *name) {
             return false;
         }
@@ -145,7 +156,7 @@ impl Fetches {
         piece: &CrlPiece,
         mirror: &Mirror,
     ) -> Result<Taken, MirrorError> {
-        let name = &piece.authority;
+        let name = &CrlName::new(&piece.authority, piece.scope);
         let Some(fetch) = self.current.as_mut().filter(|fetch| fetch.name == *name) else {
             return Ok(Taken::Stray);
         };
@@ -160,8 +171,8 @@ impl Fetches {
         Ok(Taken::Used)
     }
 
-    /// The authority whose CRL has arrived in whole, if one has.
-    pub fn complete(&self) -> Option<&Name> {
+    /// The CRL that has arrived in whole, if one has.
+    pub fn complete(&self) -> Option<&CrlName> {
         let fetch = self.current.as_ref()?;
         let transfer = fetch.transfer.as_ref()?;
         (fetch.received == transfer.packed_length).then_some(&fetch.name)
@@ -172,8 +183,9 @@ impl Fetches {
         &mut self,
         now: Instant,
         authority: &Authority,
+        inventory: &Inventory<'_>,
         mirror: &mut Mirror,
-    ) -> Result<Option<Outcome>, MirrorError> {
+    ) -> Result<Option<Outcome>, FetchError> {
         let Some(Fetch { name, transfer: Some(transfer), .. }) = self.current.take() else {
             return Ok(None);
         };
@@ -189,8 +201,7 @@ impl Fetches {
             self.fail(&name, now);
             return Ok(Some(Outcome::Unusable));
         };
-        let held = mirror.held(&name)?;
-        match list::verify(bytes, authority, transfer.crl_number, held.map(|held| held.number)) {
+        match check(bytes, &name, &transfer, authority, inventory, mirror)? {
             Ok(crl) => {
                 mirror.install(&name, &crl)?;
                 self.succeed(&name, now);
@@ -203,13 +214,13 @@ impl Fetches {
         }
     }
 
-    fn succeed(&mut self, name: &Name, now: Instant) {
+    fn succeed(&mut self, name: &CrlName, now: Instant) {
         self.failures.remove(name);
         // A wish that came in the meantime is earlier and stays.
         self.due.entry(name.clone()).or_insert(now + PERIOD);
     }
 
-    fn fail(&mut self, name: &Name, now: Instant) {
+    fn fail(&mut self, name: &CrlName, now: Instant) {
         let failures = self.failures.entry(name.clone()).or_insert(0);
         let pause = (RETRY_FIRST * 2u32.saturating_pow(*failures)).min(PERIOD);
         *failures = failures.saturating_add(1).min(16);
@@ -217,10 +228,46 @@ impl Fetches {
     }
 }
 
+/// Why a finished transfer could not be worked off.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The CRL files failed.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Checks a CRL against its authority, the one in place, and what was promised.
+fn check(
+    bytes: Vec<u8>,
+    name: &CrlName,
+    transfer: &Transfer,
+    authority: &Authority,
+    inventory: &Inventory<'_>,
+    mirror: &mut Mirror,
+) -> Result<Result<VerifiedCrl, CrlError>, FetchError> {
+    let held = mirror.held(name)?;
+    let mut taken = Vec::new();
+    for other in all_of(authority).filter(|other| other != name) {
+        taken.extend(mirror.held(&other)?.into_iter().flat_map(|facts| facts.points));
+    }
+    let announced = transfer.crl_number;
+    let expected = Expected { scope: name.scope, announced, held: held.as_ref(), taken: &taken };
+    let signed = match list::verify(bytes, authority, &expected) {
+        Ok(signed) => signed,
+        Err(error) => return Ok(Err(error)),
+    };
+    let in_place = mirror.read(name)?;
+    let missing = promise::missing(inventory, name, in_place.as_deref(), &signed)?;
+    Ok(signed.keeping(missing))
+}
+
 /// The CRL in the transfer, if its bytes and their patch are right; `None` if the whole CRL has
 /// to be asked for.
 fn unpack(
-    name: &Name,
+    name: &CrlName,
     transfer: &Transfer,
     mirror: &Mirror,
 ) -> Result<Option<Vec<u8>>, MirrorError> {
@@ -236,7 +283,7 @@ fn unpack(
 }
 
 impl Fetch {
-    fn start(name: Name, now: Instant, mirror: &mut Mirror) -> Result<Self, MirrorError> {
+    fn start(name: CrlName, now: Instant, mirror: &mut Mirror) -> Result<Self, MirrorError> {
         let have = mirror.held(&name)?.map(|held| held.digest);
         let unfinished = mirror.unfinished(&name)?;
         // A transfer against a CRL that is no longer in place could not be unpacked.
@@ -280,12 +327,8 @@ impl Fetch {
         if resume.is_some() {
             self.next_ask += self.stride;
         }
-        Some(FetchCrl {
-            authority: self.name.clone(),
-            scope: CrlScope::Full,
-            have: self.have,
-            resume,
-        })
+        let CrlName { authority, scope } = self.name.clone();
+        Some(FetchCrl { authority, scope, have: self.have, resume })
     }
 
     fn take(&mut self, piece: &CrlPiece, mirror: &Mirror) -> Result<(), MirrorError> {
@@ -333,6 +376,8 @@ impl Fetch {
 const AHEAD: usize = 2;
 /// Every CRL is looked at this often even if nobody revokes anything.
 const PERIOD: Duration = Duration::from_secs(3600);
+/// A signer with a large CRL does not sign one for each revocation; it is asked again after this.
+const SOON: Duration = Duration::from_secs(5);
 /// The first pause after a CRL that failed; doubled up to [`PERIOD`].
 const RETRY_FIRST: Duration = Duration::from_secs(60);
 /// Bulk yields to everything else, so a piece may take long; after this it is asked for again.

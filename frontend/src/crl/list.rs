@@ -1,17 +1,18 @@
 //! Reads a CRL (RFC 5280 5) in place and checks it against its authority.
 //!
-//! A list of a million entries is walked, not copied. Only [`verify`] makes a [`VerifiedCrl`],
-//! and only that can be published.
+//! A list of a million entries is walked, not copied. [`verify`] makes a [`SignedCrl`], and only
+//! [`SignedCrl::keeping`] makes a [`VerifiedCrl`] of it, which alone can be published.
 
-use openssl::{
-    bn::BigNum,
-    x509::{CrlStatus, X509Crl},
-};
-use protocol::message::{Digest, Serial};
+use std::collections::HashSet;
+
+use protocol::message::{CrlScope, Digest, Serial};
 
 use crate::{
     catalogue::Authority,
-    der::{self, BIT_STRING, INTEGER, NotDer, OBJECT_IDENTIFIER, Reader, SEQUENCE, context},
+    der::{
+        self, BIT_STRING, INTEGER, NotDer, OBJECT_IDENTIFIER, Reader, SEQUENCE, context,
+        context_primitive,
+    },
     signature::{Algorithm, bit_string},
 };
 
@@ -30,11 +31,32 @@ pub enum CrlError {
     /// There is no CRL number, or one past 64 bits.
     #[error("the CRL has no CRL number that fits 64 bits")]
     NoNumber,
-    /// A critical extension is unknown, so the list may not be what it seems: a delta, a shard.
+    /// A critical extension is unknown, so the list may not be what it seems.
     #[error("the CRL has a critical extension that is not known here")]
     CriticalExtension,
+    /// It speaks for other certificates than was asked for: a delta CRL or a shard's where the
+    /// full one was asked for, or the reverse.
+    #[error("the CRL is {found}, and {expected} was asked for")]
+    Scope {
+        /// What was asked for.
+        expected: &'static str,
+        /// What came.
+        found: &'static str,
+    },
+    /// The distribution points of a shard never change, for certificates name them.
+    #[error("the shard's CRL names other distribution points than certificates do: `{0}`")]
+    Points(String),
+    /// A revocation that the signer acknowledged is not in it (invariant I8).
+    #[error(
+        "the CRL lacks serial {0}, which the signer said it had revoked and which has not expired; \
+         revoke it again, or find out what happened at the signer"
+    )]
+    Lacks(Serial),
     /// The number does not rise (invariant I7).
-    #[error("the CRL has number {got}, the one in place has {held}")]
+    #[error(
+        "the CRL has number {got}, the one in place has {held}; if the signer was restored from a \
+         backup, raise its crlnumber by hand as in hsm-docs/daily.md"
+    )]
     NotRising {
         /// The number of the CRL in place.
         held: u64,
@@ -66,11 +88,16 @@ pub struct Facts {
     pub length: u64,
     /// Its SHA-256.
     pub digest: Digest,
+    /// Of a delta CRL: the number of the full CRL that it changes (RFC 5280 5.2.4).
+    pub base: Option<u64>,
+    /// Of a shard's CRL: the URIs that certificates name it by (RFC 5280 5.2.5).
+    pub points: Vec<String>,
 }
 
 /// A CRL taken apart, not checked.
 struct Parts<'a> {
     tbs: &'a [u8],
+    entries: Reader<'a>,
     algorithm: &'a [u8],
     signature: &'a [u8],
     issuer: &'a [u8],
@@ -82,7 +109,58 @@ pub fn inspect(bytes: &[u8]) -> Result<Facts, CrlError> {
     decode(bytes).map(|parts| parts.facts)
 }
 
-/// A CRL that was checked against its authority.
+/// The content octets of every serial number that the CRL in `bytes` lists; nothing is checked.
+pub fn serials(bytes: &[u8]) -> Result<HashSet<&[u8]>, CrlError> {
+    let mut entries = decode(bytes)?.entries;
+    let mut serials = HashSet::new();
+    while !entries.is_empty() {
+        let mut entry = entries.expect(SEQUENCE, "a CRL entry")?.reader();
+        serials.insert(entry.expect(INTEGER, "a revoked serial")?.content);
+    }
+    Ok(serials)
+}
+
+/// What is known of the CRL that shall come.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// For which certificates it was asked for.
+    pub scope: CrlScope,
+    /// The number that came with its pieces.
+    pub announced: u64,
+    /// The CRL in place, which it shall replace.
+    pub held: Option<&'a Facts>,
+    /// The distribution points of the authority's other shards.
+    pub taken: &'a [String],
+}
+
+/// A CRL that the authority signed, of the right scope and with a number that rises.
+#[derive(Debug)]
+pub struct SignedCrl {
+    bytes: Vec<u8>,
+    facts: Facts,
+}
+
+impl SignedCrl {
+    /// Its DER.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it says about itself.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The CRL, if no serial is missing of which the signer said that it is revoked.
+    pub fn keeping(self, missing: Option<Serial>) -> Result<VerifiedCrl, CrlError> {
+        match missing {
+            None => Ok(VerifiedCrl { bytes: self.bytes, facts: self.facts }),
+            Some(serial) => Err(CrlError::Lacks(serial)),
+        }
+    }
+}
+
+/// A CRL that was checked against its authority and keeps what was promised.
 #[derive(Debug)]
 pub struct VerifiedCrl {
     bytes: Vec<u8>,
@@ -101,14 +179,12 @@ impl VerifiedCrl {
     }
 }
 
-/// Checks issuer, signature and number of the CRL in `bytes`, which shall replace the one with
-/// number `held`.
+/// Checks issuer, signature, scope and number of the CRL in `bytes`.
 pub fn verify(
     bytes: Vec<u8>,
     authority: &Authority,
-    announced: u64,
-    held: Option<u64>,
-) -> Result<VerifiedCrl, CrlError> {
+    expected: &Expected<'_>,
+) -> Result<SignedCrl, CrlError> {
     let parts = decode(&bytes)?;
     if parts.issuer != authority.subject() {
         return Err(CrlError::Issuer);
@@ -117,16 +193,44 @@ pub fn verify(
     if !algorithm.verify(authority.key(), parts.tbs, parts.signature) {
         return Err(CrlError::Signature);
     }
-    let got = parts.facts.number;
+    let facts = parts.facts;
+    check_scope(&facts, expected)?;
+    let (announced, got) = (expected.announced, facts.number);
     if got != announced {
         return Err(CrlError::OtherNumber { announced, got });
     }
-    if let Some(held) = held.filter(|held| got <= *held) {
+    if let Some(held) = expected.held.map(|held| held.number).filter(|held| got <= *held) {
         return Err(CrlError::NotRising { held, got });
     }
-    let facts = parts.facts;
-    Ok(VerifiedCrl { bytes, facts })
+    Ok(SignedCrl { bytes, facts })
 }
+
+fn check_scope(facts: &Facts, expected: &Expected<'_>) -> Result<(), CrlError> {
+    let found = match (facts.base, facts.points.is_empty()) {
+        (None, true) => FULL,
+        (None, false) => SHARD,
+        (Some(_), _) => DELTA,
+    };
+    let wanted = match expected.scope {
+        CrlScope::Full => FULL,
+        CrlScope::Delta => DELTA,
+        CrlScope::Shard(_) => SHARD,
+    };
+    if found != wanted {
+        return Err(CrlError::Scope { expected: wanted, found });
+    }
+    let named = expected.held.iter().flat_map(|held| &held.points);
+    let lost = named.into_iter().find(|point| !facts.points.contains(point));
+    let taken = facts.points.iter().find(|point| expected.taken.contains(point));
+    match lost.or(taken) {
+        Some(point) => Err(CrlError::Points(point.clone())),
+        None => Ok(()),
+    }
+}
+
+const FULL: &str = "a full one";
+const DELTA: &str = "a delta CRL";
+const SHARD: &str = "a shard's";
 
 fn decode(bytes: &[u8]) -> Result<Parts<'_>, CrlError> {
     let mut outer = Reader::new(bytes);
@@ -158,16 +262,24 @@ fn decode(bytes: &[u8]) -> Result<Parts<'_>, CrlError> {
             .transpose()?,
     };
     let entries = match list.optional(SEQUENCE, "the revoked certificates")? {
-        None => 0,
-        Some(revoked) => count_entries(revoked.reader())?,
+        None => Reader::new(&[]),
+        Some(revoked) => revoked.reader(),
     };
     let extensions = list.expect(context(0), "CRL extensions")?;
     list.finish("the end of the TBS CRL")?;
-    let number = crl_number(extensions.reader().expect(SEQUENCE, "CRL extensions")?.reader())?;
-    let length = bytes.len() as u64;
-    let digest = Digest::of(bytes);
-    let facts = Facts { number, this_update, next_update, entries, length, digest };
-    Ok(Parts { tbs: tbs.whole, algorithm: oid, signature, issuer, facts })
+    let extensions = extensions.reader().expect(SEQUENCE, "CRL extensions")?.reader();
+    let Extensions { number, base, points } = read_extensions(extensions)?;
+    let facts = Facts {
+        number,
+        this_update,
+        next_update,
+        entries: count_entries(entries)?,
+        length: bytes.len() as u64,
+        digest: Digest::of(bytes),
+        base,
+        points,
+    };
+    Ok(Parts { tbs: tbs.whole, entries, algorithm: oid, signature, issuer, facts })
 }
 
 fn count_entries(mut revoked: Reader<'_>) -> Result<u64, NotDer> {
@@ -183,20 +295,49 @@ fn count_entries(mut revoked: Reader<'_>) -> Result<u64, NotDer> {
     Ok(count)
 }
 
-fn crl_number(extensions: Reader<'_>) -> Result<u64, CrlError> {
-    let mut number = None;
+struct Extensions {
+    number: u64,
+    base: Option<u64>,
+    points: Vec<String>,
+}
+
+fn read_extensions(extensions: Reader<'_>) -> Result<Extensions, CrlError> {
+    let (mut number, mut base, mut points) = (None, None, Vec::new());
     for extension in der::extensions(extensions)? {
+        let integer = || -> Result<Option<u64>, NotDer> {
+            let value = Reader::new(extension.value).expect(INTEGER, "a CRL number")?;
+            Ok(unsigned(value.content))
+        };
         match extension.oid {
-            CRL_NUMBER => {
-                let value = Reader::new(extension.value).expect(INTEGER, "a CRL number")?.content;
-                number = unsigned(value);
-            }
+            CRL_NUMBER => number = integer()?,
+            DELTA_CRL_INDICATOR => base = Some(integer()?.ok_or(CrlError::NoNumber)?),
+            ISSUING_DISTRIBUTION_POINT => points = distribution_points(extension.value)?,
             AUTHORITY_KEY_IDENTIFIER => {}
             _ if extension.critical => return Err(CrlError::CriticalExtension),
             _ => {}
         }
     }
-    number.ok_or(CrlError::NoNumber)
+    Ok(Extensions { number: number.ok_or(CrlError::NoNumber)?, base, points })
+}
+
+/// The URIs of an issuing distribution point that says nothing else: no reasons, no kinds of
+/// certificate, no other issuers.
+fn distribution_points(value: &[u8]) -> Result<Vec<String>, CrlError> {
+    let mut fields = Reader::new(value).expect(SEQUENCE, "an issuing distribution point")?.reader();
+    let Some(point) = fields.optional(context(0), "a distribution point")? else {
+        return Err(CrlError::CriticalExtension);
+    };
+    if !fields.is_empty() {
+        return Err(CrlError::CriticalExtension);
+    }
+    let mut names = point.reader().expect(context(0), "a full name")?.reader();
+    let mut points = Vec::new();
+    while !names.is_empty() {
+        let uri = names.expect(context_primitive(6), "a URI")?.content;
+        let uri = std::str::from_utf8(uri).map_err(|_| NotDer { expected: "a URI" })?;
+        points.push(uri.to_owned());
+    }
+    if points.is_empty() { Err(CrlError::CriticalExtension) } else { Ok(points) }
 }
 
 fn unsigned(content: &[u8]) -> Option<u64> {
@@ -210,17 +351,16 @@ fn unsigned(content: &[u8]) -> Option<u64> {
 
 /// 2.5.29.20
 const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+/// 2.5.29.27
+const DELTA_CRL_INDICATOR: &[u8] = &[0x55, 0x1d, 0x1b];
+/// 2.5.29.28
+const ISSUING_DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 0x1c];
 /// 2.5.29.35
 const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x23];
 
 /// Whether a CRL lists this serial; bytes that are no CRL list nothing.
 pub fn has(bytes: &[u8], serial: &Serial) -> bool {
-    let listed = || {
-        let crl = X509Crl::from_der(bytes).ok()?;
-        let serial = BigNum::from_slice(serial.as_octets()).ok()?.to_asn1_integer().ok()?;
-        Some(matches!(crl.get_by_serial(&serial), CrlStatus::Revoked(_)))
-    };
-    listed().unwrap_or(false)
+    serials(bytes).is_ok_and(|serials| serials.contains(serial.as_octets()))
 }
 
 #[cfg(test)]
@@ -238,11 +378,21 @@ pub(crate) mod tests {
         catalogues.trusted().unwrap().authorities.into_values().next().unwrap()
     }
 
+    /// What is expected of a full CRL.
+    pub(crate) fn full(announced: u64, held: Option<&Facts>) -> Expected<'_> {
+        Expected { scope: CrlScope::Full, announced, held, taken: &[] }
+    }
+
+    /// A full CRL that was checked.
+    pub(crate) fn checked(bytes: Vec<u8>, authority: &Authority, number: u64) -> VerifiedCrl {
+        verify(bytes, authority, &full(number, None)).unwrap().keeping(None).unwrap()
+    }
+
     #[test]
     fn a_good_crl_is_what_openssl_reads_too() {
         let ca = TestCa::new("CA");
         let crl = ca.crl(7, &[1, 0x80, 0xffff_ffff_ffff]);
-        let verified = verify(crl.clone(), &authority(&ca), 7, Some(6)).unwrap();
+        let verified = verify(crl.clone(), &authority(&ca), &full(7, None)).unwrap();
         let facts = verified.facts();
         assert_eq!((facts.number, facts.entries), (7, 3));
         assert_eq!(facts.length, crl.len() as u64);
@@ -257,8 +407,9 @@ pub(crate) mod tests {
     fn another_key_another_issuer_and_a_number_that_does_not_rise_stay_out() {
         let ca = TestCa::new("CA");
         let authority = authority(&ca);
-        let judge = |bytes: Vec<u8>, announced, held| {
-            verify(bytes, &authority, announced, held).map(|_| ()).unwrap_err()
+        let judge = |bytes: Vec<u8>, announced, held: Option<u64>| {
+            let held = held.map(|number| inspect(&ca.crl(number, &[])).unwrap());
+            verify(bytes, &authority, &full(announced, held.as_ref())).map(|_| ()).unwrap_err()
         };
         let namesake = TestCa::new("CA");
         assert_eq!(judge(namesake.crl(7, &[1]), 7, None), CrlError::Signature);
@@ -279,8 +430,11 @@ pub(crate) mod tests {
         for index in 0..good.len() {
             let mut bad = good.clone();
             bad[index] ^= 0x01;
-            assert!(verify(bad, &authority, 7, None).is_err(), "byte {index}");
-            assert!(verify(good[..index].to_vec(), &authority, 7, None).is_err(), "cut {index}");
+            assert!(verify(bad, &authority, &full(7, None)).is_err(), "byte {index}");
+            assert!(
+                verify(good[..index].to_vec(), &authority, &full(7, None)).is_err(),
+                "cut {index}"
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The CRL files: the verified ones that are published, and the unfinished transfers.
 //!
-//! `DIR/crl/NAME.crl` and `NAME.pem` change only by rename, and only to a [`VerifiedCrl`].
+//! `DIR/crl/NAME.crl` and `NAME.pem` change only by rename, and only to a [`VerifiedCrl`]; beside
+//! the full CRL `NAME.delta.crl` and `NAME.shard-07.crl`, where the signer makes them.
 //! Nothing in `partial/` is ever published as it is.
 
 use std::{
@@ -10,15 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use protocol::{
-    codec,
-    message::{Digest, Name},
-};
+use protocol::{codec, message::Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     crl::{
-        CRL_MAX,
+        CRL_MAX, CrlName,
         list::{self, Facts, VerifiedCrl},
     },
     home::Home,
@@ -39,7 +37,7 @@ pub struct MirrorError {
 pub struct Mirror {
     directory: PathBuf,
     partial: PathBuf,
-    held: BTreeMap<Name, Option<Facts>>,
+    held: BTreeMap<CrlName, Option<Facts>>,
 }
 
 /// What is being transferred: all of a piece's header but its place. // stored
@@ -67,23 +65,24 @@ impl Mirror {
     }
 
     /// The CRL in place, DER, if there is one.
-    pub fn read(&self, name: &Name) -> Result<Option<Vec<u8>>, MirrorError> {
+    pub fn read(&self, name: impl Into<CrlName>) -> Result<Option<Vec<u8>>, MirrorError> {
         read_if_there(&self.crl_path(name))
     }
 
     /// What the CRL in place says about itself. One that cannot be parsed counts as none, so
     /// that the next one repairs it.
-    pub fn held(&mut self, name: &Name) -> Result<Option<Facts>, MirrorError> {
-        if let Some(known) = self.held.get(name) {
+    pub fn held(&mut self, name: impl Into<CrlName>) -> Result<Option<Facts>, MirrorError> {
+        let name = name.into();
+        if let Some(known) = self.held.get(&name) {
             return Ok(known.clone());
         }
-        let facts = self.read(name)?.and_then(|bytes| list::inspect(&bytes).ok());
+        let facts = self.read(&name)?.and_then(|bytes| list::inspect(&bytes).ok());
         self.held.insert(name.clone(), facts.clone());
         Ok(facts)
     }
 
     /// Publishes `crl`: written beside the old one, on disk, then renamed over it.
-    pub fn install(&mut self, name: &Name, crl: &VerifiedCrl) -> Result<(), MirrorError> {
+    pub fn install(&mut self, name: &CrlName, crl: &VerifiedCrl) -> Result<(), MirrorError> {
         let text = pem::write("X509 CRL", crl.bytes());
         let files = [(self.crl_path(name), crl.bytes()), (self.pem_path(name), text.as_bytes())];
         for (path, bytes) in &files {
@@ -100,7 +99,7 @@ impl Mirror {
 
     /// Writes `NAME.pem` anew if it is not the text of `NAME.crl`: a kill can fall between the
     /// two renames.
-    pub fn repair(&self, name: &Name) -> Result<(), MirrorError> {
+    pub fn repair(&self, name: &CrlName) -> Result<(), MirrorError> {
         let Some(der) = self.read(name)? else { return Ok(()) };
         let text = pem::write("X509 CRL", &der);
         let path = self.pem_path(name);
@@ -113,18 +112,19 @@ impl Mirror {
     }
 
     /// Where the published CRL is.
-    pub fn crl_path(&self, name: &Name) -> PathBuf {
+    pub fn crl_path(&self, name: impl Into<CrlName>) -> PathBuf {
+        let name = name.into();
         self.directory.join(format!("{name}.crl"))
     }
 
-    fn pem_path(&self, name: &Name) -> PathBuf {
+    fn pem_path(&self, name: &CrlName) -> PathBuf {
         self.directory.join(format!("{name}.pem"))
     }
 
     //--- Unfinished transfers
 
     /// The unfinished transfer of `name` and how many bytes of it are there.
-    pub fn unfinished(&self, name: &Name) -> Result<Option<(Transfer, u64)>, MirrorError> {
+    pub fn unfinished(&self, name: &CrlName) -> Result<Option<(Transfer, u64)>, MirrorError> {
         let Some(head) = read_if_there(&self.head_path(name))? else { return Ok(None) };
         let Ok(transfer) = codec::decode::<Transfer, HEAD_MAX>(&head) else { return Ok(None) };
         let length = match fs::metadata(self.part_path(name)) {
@@ -136,7 +136,7 @@ impl Mirror {
     }
 
     /// Starts a transfer from nothing.
-    pub fn begin(&self, name: &Name, transfer: &Transfer) -> Result<(), MirrorError> {
+    pub fn begin(&self, name: &CrlName, transfer: &Transfer) -> Result<(), MirrorError> {
         self.discard(name)?;
         let part = self.part_path(name);
         File::create(&part).map_err(failed("make", &part))?;
@@ -147,7 +147,7 @@ impl Mirror {
     }
 
     /// Adds the next bytes. They need not survive a power cut: the digest tells.
-    pub fn append(&self, name: &Name, bytes: &[u8]) -> Result<(), MirrorError> {
+    pub fn append(&self, name: &CrlName, bytes: &[u8]) -> Result<(), MirrorError> {
         let path = self.part_path(name);
         let file = File::options().append(true).open(&path);
         let written = file.and_then(|mut file| file.write_all(bytes));
@@ -155,13 +155,13 @@ impl Mirror {
     }
 
     /// All bytes of the transfer so far.
-    pub fn packed(&self, name: &Name) -> Result<Vec<u8>, MirrorError> {
+    pub fn packed(&self, name: &CrlName) -> Result<Vec<u8>, MirrorError> {
         let path = self.part_path(name);
         fs::read(&path).map_err(failed("read", &path))
     }
 
     /// Forgets the transfer.
-    pub fn discard(&self, name: &Name) -> Result<(), MirrorError> {
+    pub fn discard(&self, name: &CrlName) -> Result<(), MirrorError> {
         for path in [self.head_path(name), self.part_path(name)] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -173,11 +173,11 @@ impl Mirror {
         Ok(())
     }
 
-    fn head_path(&self, name: &Name) -> PathBuf {
+    fn head_path(&self, name: &CrlName) -> PathBuf {
         self.partial.join(format!("{name}.head"))
     }
 
-    fn part_path(&self, name: &Name) -> PathBuf {
+    fn part_path(&self, name: &CrlName) -> PathBuf {
         self.partial.join(format!("{name}.part"))
     }
 }
@@ -220,7 +220,7 @@ fn sync_directory(directory: &Path) -> Result<(), MirrorError> {
 mod tests {
     use super::*;
     use crate::{
-        crl::list::{tests::authority, verify},
+        crl::list::tests::{authority, checked},
         test_ca::TestCa,
     };
 
@@ -230,13 +230,13 @@ mod tests {
         let home = Home::init(dir.path()).unwrap();
         let ca = TestCa::new("CA");
         let authority = authority(&ca);
-        let name: Name = "issuing".parse().unwrap();
+        let name = CrlName::from(&"issuing".parse::<protocol::message::Name>().unwrap());
         let mut mirror = Mirror::new(&home);
         assert_eq!(mirror.held(&name).unwrap(), None);
-        let first = verify(ca.crl(1, &[]), &authority, 1, None).unwrap();
+        let first = checked(ca.crl(1, &[]), &authority, 1);
         mirror.install(&name, &first).unwrap();
         let old_pem = fs::read(mirror.pem_path(&name)).unwrap();
-        let second = verify(ca.crl(2, &[5]), &authority, 2, Some(1)).unwrap();
+        let second = checked(ca.crl(2, &[5]), &authority, 2);
         mirror.install(&name, &second).unwrap();
 
         fs::write(mirror.pem_path(&name), &old_pem).unwrap();
@@ -253,7 +253,7 @@ mod tests {
     fn a_damaged_file_in_place_counts_as_none() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::init(dir.path()).unwrap();
-        let name: Name = "issuing".parse().unwrap();
+        let name = CrlName::from(&"issuing".parse::<protocol::message::Name>().unwrap());
         let mut mirror = Mirror::new(&home);
         fs::write(mirror.crl_path(&name), b"rotten").unwrap();
         assert_eq!(mirror.held(&name).unwrap(), None);

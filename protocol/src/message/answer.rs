@@ -150,6 +150,9 @@ pub struct ProfileEntry {
     pub days_max: u32,
     /// The types of subject alternative name that it takes: `dns`, `ip`, `email`, `uri`, `xmpp`.
     pub name_types: List<Text<8>, 8>,
+    /// Whether subjects are certified exactly as asked for; else attributes may be left out or
+    /// stand in another order, but none is added or changed.
+    pub subject_as_asked: bool,
 }
 
 /// A piece of a packed CRL; [`crate::patch`] says how it is packed. // on the wire

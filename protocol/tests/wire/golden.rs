@@ -108,7 +108,7 @@ fn another_encoder_gives_the_same_bytes() {
     let warnings = vec![text("the clock differs by 41 s")];
     let status = (1u32, text("0.1.0"), 86_400u64, 350_000u64, 2u64, warnings);
     assert_same_bytes("answer-status", status, varint);
-    let profile = (text("server"), false, 90u32, 199u32, vec![text("dns"), text("ip")]);
+    let profile = (text("server"), false, 90u32, 199u32, vec![text("dns"), text("ip")], true);
     let authority =
         (name(), vec![0x30u8, 3, 1, 2, 3], vec![vec![0x30u8, 1, 9]], vec![profile], true, 16u16);
     let catalogue = (3u32, vec![authority], Some(vec![0xc6u8, 0x33]));

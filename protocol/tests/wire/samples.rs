@@ -186,6 +186,7 @@ pub(crate) fn catalogue() -> Catalogue {
                 days_default: 90,
                 days_max: 199,
                 name_types: list(vec!["dns".try_into().unwrap(), "ip".try_into().unwrap()]),
+                subject_as_asked: true,
             }]),
             delta_crl: true,
             crl_shards: 16,

@@ -233,11 +233,13 @@ fn self_signed(
     config.validity.max[0].days = 14_610; // 40 years
     config.extensions.path_length = None;
     let root: Name = "root".parse().map_err(|error| Fault::Internal(format!("{error}")))?;
-    let profile = Profile::check(root, config).map_err(Fault::Internal)?;
+    let profile = Profile::check(root, config)
+        .map_err(|faults| Fault::Internal(format!("the root's profile: {faults}")))?;
     let issuer = Issuer {
         name: name::to_der(&wish.subject),
         key_identifier: tbs::key_identifier(&wish.public_key)?,
         signature_algorithm: key.signature_algorithm(),
+        crl_shards: 0,
     };
     let subject = name::one_line(&wish.subject);
     let permit = profile.permit(wish, now, UnixTime(i64::MAX))?;
@@ -353,7 +355,7 @@ fn write_directory(
 }
 
 fn authority_toml(is_root: bool, unattended_root: bool) -> String {
-    let (days, hours) = if is_root && !unattended_root { (366, 8_760) } else { (7, 24) };
+    let (days, hours) = if is_root && !unattended_root { (365, 8_736) } else { (7, 24) };
     format!(
         "# What the operator sets for this authority; read when the signer starts.\n\
          \n\

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Failure, boot_id};
 use crate::{
     authority::{self, Layout, asn1_time},
+    blocklist::{self, Blocklist},
     calendar::UnixTime,
     clock::{Moment, Report},
     durable::{self, Lock},
@@ -82,6 +83,7 @@ pub(super) fn status(store: &Path, now: Moment, as_json: bool) -> Result<(), Fai
     let floor = ledger.time_floor()?;
     let link = state.as_ref().map_or(Value::Null, |state| state["link"].clone());
     let warnings = state.as_ref().map_or(json!([]), |state| state["warnings"].clone());
+    let warnings = with_own_warnings(store, warnings)?;
     if as_json {
         let by_outcome: serde_json::Map<String, Value> =
             outcomes.into_iter().map(|(outcome, count)| (outcome, json!(count))).collect();
@@ -126,6 +128,15 @@ pub(super) fn status(store: &Path, now: Moment, as_json: bool) -> Result<(), Fai
         say!("WARNING      {}", text(warning));
     }
     Ok(())
+}
+
+/// What no running signer is needed to notice.
+fn with_own_warnings(store: &Path, warnings: Value) -> Result<Value, Fault> {
+    let Value::Array(mut warnings) = warnings else { return Ok(warnings) };
+    if !Blocklist::open(store)?.is_loaded() {
+        warnings.push(json!(blocklist::NOT_LOADED));
+    }
+    Ok(Value::Array(warnings))
 }
 
 fn read_json(path: &Path) -> Result<Option<Value>, Fault> {

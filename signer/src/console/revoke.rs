@@ -1,6 +1,6 @@
-//! `signer revoke` and `signer crl sign`: what a root does only on a person's direct command.
+//! `signer revoke`: what a root does only on a person's direct command.
 //!
-//! Both work beside a running signer, which follows the ledger.
+//! It works beside a running signer, which follows the ledger.
 
 use std::path::Path;
 
@@ -28,7 +28,9 @@ pub(super) fn revoke(
     random: &mut Random,
     now: Moment,
 ) -> Result<(), Failure> {
-    let (authority, mut ledger, time) = open(store, &arguments.authority, passphrase, now)?;
+    let name = arguments.authority.as_ref();
+    let name = name.ok_or_else(|| Fault::Internal("no authority to revoke at".into()))?;
+    let (authority, mut ledger, time) = open(store, name, passphrase, now)?;
     let serial = match (&arguments.serial, &arguments.cert) {
         (Some(serial), _) => serial.clone(),
         (None, Some(path)) => serial_of(path, &authority)?,
@@ -57,39 +59,11 @@ pub(super) fn revoke(
     tx.commit()?;
     vault::settle(&authority, &mut ledger, vault::random_octets(random)?, &lock)?;
     drop(lock);
-    sign(store, &authority, &mut ledger, time)
+    super::crl::sign_with(store, &authority, &mut ledger, time)
 }
 
-/// Signs a CRL now.
-pub(super) fn sign_crl(
-    store: &Path,
-    name: &Name,
-    passphrase: Option<&Secret>,
-    now: Moment,
-) -> Result<(), Failure> {
-    let (authority, mut ledger, time) = open(store, name, passphrase, now)?;
-    sign(store, &authority, &mut ledger, time)
-}
-
-fn sign(
-    store: &Path,
-    authority: &Authority,
-    ledger: &mut Ledger,
-    time: UnixTime,
-) -> Result<(), Failure> {
-    let crl = vault::sign_crl(authority, ledger, time)?;
-    vault::follow_audit(store, ledger)?;
-    say!(
-        "{}: CRL {} with {} entries is signed; the next is due by {}",
-        authority.name(),
-        crl.number,
-        crl.entries,
-        crl.next_update
-    );
-    Ok(())
-}
-
-fn open(
+/// The authority and the ledger for a direct command, and the time to sign with.
+pub(super) fn open(
     store: &Path,
     name: &Name,
     passphrase: Option<&Secret>,

@@ -1,7 +1,9 @@
 //! `signer run`: the vault's loop, with the gate as its child.
 //!
-//! The gate may crash: it is started again, and the frontend asks again. The vault may not: a
-//! fault ends it with one sentence, and the next start finishes what was open.
+//! It waits for the gate, the vault's bell, a signal and the clock at the same time, so it sleeps
+//! only when nothing can be done. The gate may crash: it is started again, and the frontend asks
+//! again. The vault may not: a fault ends it with one sentence, and the next start finishes what
+//! was open.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +28,7 @@ use crate::{
     call::{Call, Reply, Tagged},
     fault::Fault,
     framing::{Framed, FramingError},
-    vault::{BATCH_MAX, Settings, Vault},
+    vault::{Settings, Vault},
 };
 
 /// How often the vault looks for what is due by time alone.
@@ -49,8 +51,10 @@ pub(super) fn vault(
         passphrase: arguments.passphrase.read()?,
         boot_id: boot_id()?,
     };
-    let vault = Vault::open(settings, system_random(), now()?)?;
+    // Before the vault: its threads inherit what is blocked, else a signal would end one of them
+    // and the process with it.
     let signals = stop_signals()?;
+    let vault = Vault::open(settings, system_random(), now()?)?;
     let gate = Gate::start(arguments, log)?;
     tracing::info!(store = %store.display(), link = %arguments.link, "signer runs");
     Loop { vault, gate: Some(gate), gate_at_us: 0, signals, arguments, log }.run()
@@ -101,15 +105,18 @@ impl Gate {
         Ok(Self { child, framed, replies: VecDeque::new() })
     }
 
-    /// Reads up to a batch of calls; none while the gate does not take its replies, or they
-    /// would pile up here.
-    fn calls(&mut self) -> Result<Vec<Tagged<Call>>, FramingError> {
-        self.framed.turn()?;
+    /// Reads up to `room` calls; none while the gate does not take its replies, or they would
+    /// pile up here.
+    fn calls(&mut self, room: usize) -> Result<Vec<Tagged<Call>>, FramingError> {
+        match self.replies.is_empty() {
+            true => self.framed.turn()?,
+            false => self.send()?,
+        }
         let mut calls = Vec::new();
         if !self.replies.is_empty() {
             return Ok(calls);
         }
-        while calls.len() < BATCH_MAX {
+        while calls.len() < room {
             match self.framed.recv::<Tagged<Call>>()? {
                 Some(call) => calls.push(call),
                 None => break,
@@ -155,7 +162,10 @@ impl Loop<'_> {
             self.wait(if more { Duration::ZERO } else { TICK })?;
             if let Some(signal) = self.signals.read_signal().context("cannot read signals")? {
                 tracing::info!(signal = signal.ssi_signo, "stopping");
-                self.vault.tick(now()?)?;
+                // What is being signed is recorded; the frontend asks for the answers again.
+                self.gate = None;
+                self.vault.handle(now()?, Vec::new())?;
+                self.vault.settle_files(now()?)?;
                 return Ok(ExitCode::SUCCESS);
             }
             more = self.serve()?;
@@ -173,31 +183,33 @@ impl Loop<'_> {
         if let Some(gate) = &self.gate {
             fds.push(PollFd::new(gate.framed.fd(), gate.framed.interest()));
         }
+        fds.extend(self.vault.bell().map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(Failure::Process(errno.into())),
         }
     }
 
-    /// Works through one batch of calls; answers whether more may wait. A gate that calls without
+    /// One turn with the calls that came; answers whether more may wait. A gate that calls without
     /// end keeps the vault neither from a signal nor from a CRL that is due.
     fn serve(&mut self) -> Result<bool, Failure> {
         if self.gate.is_none() && now()?.boot_us >= self.gate_at_us {
             self.gate = Some(Gate::start(self.arguments, self.log)?);
         }
-        let Some(gate) = &mut self.gate else { return Ok(false) };
-        let exchanged = gate.send().and_then(|()| gate.calls());
-        let calls = match exchanged {
+        let room = self.vault.room();
+        let Some(gate) = &mut self.gate else {
+            // Without a gate there is nobody to tell, but what is signed is recorded.
+            self.vault.turn(now()?, Vec::new())?;
+            return Ok(false);
+        };
+        let calls = match gate.calls(room) {
             Ok(calls) => calls,
             Err(error) => return self.gate_ended(&error),
         };
-        if calls.is_empty() {
-            return Ok(false);
-        }
-        let replies = self.vault.handle(now()?, calls)?;
-        gate.replies.extend(replies);
+        let more = !calls.is_empty() && calls.len() == room;
+        gate.replies.extend(self.vault.turn(now()?, calls)?);
         match gate.send() {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(more),
             Err(error) => self.gate_ended(&error),
         }
     }
@@ -206,6 +218,7 @@ impl Loop<'_> {
     fn gate_ended(&mut self, error: &FramingError) -> Result<bool, Failure> {
         tracing::error!("the gate ended: {error}; starting another");
         self.gate = None;
+        self.vault.forget_callers();
         self.gate_at_us = now()?.boot_us + GATE_PAUSE_US;
         Ok(false)
     }
@@ -216,6 +229,7 @@ mod tests {
     use protocol::message::{Answer, SignerStatus};
 
     use super::*;
+    use crate::vault::BATCH_MAX;
 
     #[test]
     fn gate_that_reads_no_reply_is_asked_for_no_more_calls() {
@@ -229,7 +243,7 @@ mod tests {
             let _ = captured.send(&Tagged { tag: 1, body: Call::Status });
             let _ = captured.turn();
             gate.send().unwrap();
-            let calls = gate.calls().unwrap();
+            let calls = gate.calls(BATCH_MAX).unwrap();
             served += calls.len();
             gate.replies.extend(calls.iter().map(|call| {
                 let status = SignerStatus {

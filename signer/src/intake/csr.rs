@@ -1,4 +1,4 @@
-//! One PKCS #10 request (RFC 2986) in DER becomes a [`VettedCsr`].
+//! One PKCS #10 request (RFC 2986) in DER becomes a [`VettedCsr`]; so does an SPKAC, next door.
 //!
 //! The structure is read by our own strict reader, the key and the signature by OpenSSL. Nothing
 //! is repaired: what is not exactly right is refused with a sentence. No profile is applied here.
@@ -6,12 +6,6 @@
 
 use std::collections::HashSet;
 
-use openssl::{
-    error::ErrorStack,
-    hash::MessageDigest,
-    rsa::Padding,
-    sign::{RsaPssSaltlen, Verifier},
-};
 use protocol::{
     bounded::{List, Text},
     message::{Attribute, AttributeType, CSR_MAX, GeneralName, NAMES_MAX, RefusalCode, Subject},
@@ -21,8 +15,9 @@ use serde::{Deserialize, Serialize};
 pub use crate::intake::key::KeyKind;
 use crate::{
     intake::{
-        der::{DerError, Element, Reader, tag},
+        der::{Element, Reader, tag},
         key::PublicKey,
+        possession,
         text::{self, TextError},
     },
     refusal::Refusal,
@@ -32,10 +27,9 @@ use crate::{
 pub const EXTENSIONS_MAX: usize = 32;
 /// Attributes of one request; Windows adds 4.
 const REQUEST_ATTRIBUTES_MAX: usize = 16;
-/// The salt of RSA-PSS is no longer than the largest modulus.
-const SALT_MAX: u16 = 2048;
 
-/// A request whose signer holds the key it names. Only [`vet`] makes one.
+/// A request whose signer holds the key it names. Only [`vet`] makes one, and
+/// [`spkac::vet`](super::spkac::vet).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VettedCsr {
     public_key: Vec<u8>,
@@ -46,6 +40,17 @@ pub struct VettedCsr {
 }
 
 impl VettedCsr {
+    /// A key alone: the names come from elsewhere.
+    pub(super) fn of_key(public_key: &[u8], key: &PublicKey) -> Self {
+        Self {
+            public_key: public_key.to_vec(),
+            key_kind: key.kind,
+            subject: Subject::empty(),
+            names: List::empty(),
+            asked_extensions: List::empty(),
+        }
+    }
+
     /// The SubjectPublicKeyInfo, DER; its possession was proven.
     pub fn public_key(&self) -> &[u8] {
         &self.public_key
@@ -108,7 +113,7 @@ pub fn vet(csr: &[u8]) -> Result<VettedCsr, Refusal> {
 
     // The key and its possession come first: what an unknown person wrote is not worth a look.
     let key = PublicKey::from_spki(public_key)?;
-    check_possession(&key, algorithm.content, signature, signed.whole)?;
+    possession::check(&key, algorithm.content, signature, signed.whole)?;
     let subject = read_subject(subject)?;
     let extensions = read_extensions(read_attributes(attributes)?)?;
     Ok(VettedCsr {
@@ -118,167 +123,6 @@ pub fn vet(csr: &[u8]) -> Result<VettedCsr, Refusal> {
         names: extensions.names,
         asked_extensions: extensions.asked,
     })
-}
-
-//------------ Possession ----------------------------------------------------
-
-/// How the request was signed.
-struct SignatureScheme {
-    rsa: bool,
-    edwards: bool,
-    digest: Option<MessageDigest>,
-    /// The salt's length, when the padding is PSS.
-    pss_salt: Option<u16>,
-}
-
-/// `csr-digest` and `csr-possession`: the key named in the request signed exactly these bytes,
-/// with a digest of the SHA-2 family.
-fn check_possession(
-    key: &PublicKey,
-    algorithm: &[u8],
-    signature: &[u8],
-    signed: &[u8],
-) -> Result<(), Refusal> {
-    let scheme = read_scheme(algorithm)?;
-    let is_rsa = matches!(key.kind, KeyKind::Rsa { .. });
-    let is_edwards = key.kind == KeyKind::Ed25519;
-    if scheme.rsa != is_rsa || scheme.edwards != is_edwards {
-        return Err(Refusal::new(
-            RefusalCode::CsrSignature,
-            format!("the signature algorithm does not belong to the request's key ({})", key.kind),
-        ));
-    }
-    match verify(key, &scheme, signature, signed) {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(Refusal::new(
-            RefusalCode::CsrSignature,
-            "the signature was not made by the request's own key over these bytes",
-        )),
-    }
-}
-
-fn verify(
-    key: &PublicKey,
-    scheme: &SignatureScheme,
-    signature: &[u8],
-    signed: &[u8],
-) -> Result<bool, ErrorStack> {
-    let mut verifier = match scheme.digest {
-        Some(digest) => Verifier::new(digest, &key.key)?,
-        None => Verifier::new_without_digest(&key.key)?,
-    };
-    if let (Some(salt), Some(digest)) = (scheme.pss_salt, scheme.digest) {
-        verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
-        verifier.set_rsa_mgf1_md(digest)?;
-        verifier.set_rsa_pss_saltlen(RsaPssSaltlen::custom(salt.into()))?;
-    }
-    verifier.verify_oneshot(signature, signed)
-}
-
-/// Reads an AlgorithmIdentifier; RFC 4055, RFC 5758, RFC 8410 say which parameters belong to it.
-fn read_scheme(content: &[u8]) -> Result<SignatureScheme, Refusal> {
-    let mut algorithm = Reader::new("the signature algorithm", content);
-    let oid = algorithm.oid("the signature algorithm")?;
-    let ecdsa = |digest| SignatureScheme {
-        rsa: false,
-        edwards: false,
-        digest: Some(digest),
-        pss_salt: None,
-    };
-    let scheme = match oid.as_str() {
-        "1.2.840.113549.1.1.11" => rsa_pkcs1(&mut algorithm, MessageDigest::sha256())?,
-        "1.2.840.113549.1.1.12" => rsa_pkcs1(&mut algorithm, MessageDigest::sha384())?,
-        "1.2.840.113549.1.1.13" => rsa_pkcs1(&mut algorithm, MessageDigest::sha512())?,
-        "1.2.840.113549.1.1.10" => rsa_pss(&mut algorithm)?,
-        "1.2.840.10045.4.3.2" => ecdsa(MessageDigest::sha256()),
-        "1.2.840.10045.4.3.3" => ecdsa(MessageDigest::sha384()),
-        "1.2.840.10045.4.3.4" => ecdsa(MessageDigest::sha512()),
-        "1.3.101.112" => {
-            SignatureScheme { rsa: false, edwards: true, digest: None, pss_salt: None }
-        }
-        other => return Err(bad_digest(&format!("the request is signed with {}", spoken(other)))),
-    };
-    algorithm.finish()?;
-    Ok(scheme)
-}
-
-fn rsa_pkcs1(
-    parameters: &mut Reader<'_>,
-    digest: MessageDigest,
-) -> Result<SignatureScheme, Refusal> {
-    read_null(parameters)?;
-    Ok(SignatureScheme { rsa: true, edwards: false, digest: Some(digest), pss_salt: None })
-}
-
-/// RSASSA-PSS-params (RFC 4055 3.1). Its defaults are all SHA-1, so every field must be there.
-fn rsa_pss(algorithm: &mut Reader<'_>) -> Result<SignatureScheme, Refusal> {
-    const SHA1: &str = "RSA-PSS with SHA-1, which absent parameters mean";
-    let mut parameters = algorithm.inner("the PSS parameters", tag::SEQUENCE)?;
-    if !parameters.next_is(tag::constructed(0)) {
-        return Err(bad_digest(SHA1));
-    }
-    let digest = read_digest(parameters.inner("the PSS digest", tag::constructed(0))?)?;
-    if !parameters.next_is(tag::constructed(1)) {
-        return Err(bad_digest(SHA1));
-    }
-    let mut mask = parameters.inner("the PSS mask", tag::constructed(1))?;
-    let mut function = mask.inner("the PSS mask", tag::SEQUENCE)?;
-    mask.finish()?;
-    let is_mgf1 = function.oid("the PSS mask")? == "1.2.840.113549.1.1.8";
-    if !is_mgf1 || read_digest(function)?.type_() != digest.type_() {
-        return Err(bad_digest("RSA-PSS whose mask is not MGF1 with the signature's own digest"));
-    }
-    let mut salt = parameters.inner("the PSS salt length", tag::constructed(2))?;
-    let pss_salt = salt.small_integer("the PSS salt length")?;
-    salt.finish()?;
-    parameters.finish()?; // the trailer field has one value, its default
-    if pss_salt > SALT_MAX {
-        return Err(malformed(format!("a PSS salt of {pss_salt} bytes")));
-    }
-    Ok(SignatureScheme {
-        rsa: true,
-        edwards: false,
-        digest: Some(digest),
-        pss_salt: Some(pss_salt),
-    })
-}
-
-fn read_digest(mut outer: Reader<'_>) -> Result<MessageDigest, Refusal> {
-    let mut algorithm = outer.inner("the digest", tag::SEQUENCE)?;
-    outer.finish()?;
-    let digest = match algorithm.oid("the digest")?.as_str() {
-        "2.16.840.1.101.3.4.2.1" => MessageDigest::sha256(),
-        "2.16.840.1.101.3.4.2.2" => MessageDigest::sha384(),
-        "2.16.840.1.101.3.4.2.3" => MessageDigest::sha512(),
-        other => return Err(bad_digest(&format!("RSA-PSS with {}", spoken(other)))),
-    };
-    read_null(&mut algorithm)?;
-    algorithm.finish()?;
-    Ok(digest)
-}
-
-/// RFC 4055 2.1: NULL is written, absence is accepted.
-fn read_null(parameters: &mut Reader<'_>) -> Result<(), Refusal> {
-    if parameters.is_empty() {
-        return Ok(());
-    }
-    match parameters.element("the algorithm's parameters", tag::NULL)?.content {
-        [] => Ok(()),
-        _ => Err(malformed("the algorithm's NULL has content")),
-    }
-}
-
-/// The names of the algorithms that old programs still use, so that the sentence helps.
-fn spoken(oid: &str) -> String {
-    let name = match oid {
-        "1.2.840.113549.1.1.2" => "MD2",
-        "1.2.840.113549.1.1.3" => "MD4",
-        "1.2.840.113549.1.1.4" => "MD5",
-        "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" | "1.2.840.10045.4.1" | "1.3.14.3.2.26" => "SHA-1",
-        "1.2.840.113549.1.1.14" | "1.2.840.10045.4.3.1" | "2.16.840.1.101.3.4.2.4" => "SHA-224",
-        other => return format!("algorithm {other}"),
-    };
-    name.to_owned()
 }
 
 //------------ Subject -------------------------------------------------------
@@ -416,7 +260,8 @@ fn refuse_ca(value: &[u8]) -> Result<(), Refusal> {
     Ok(constraints.finish()?)
 }
 
-/// `csr-names`: dNSName, rfc822Name, uniformResourceIdentifier and iPAddress, each name once.
+/// `csr-names`: dNSName, rfc822Name, uniformResourceIdentifier, iPAddress and XMPP addresses, each
+/// name once. Names that mean the same in other letters are the profile's to compare.
 fn read_names(value: &[u8]) -> Result<List<GeneralName, NAMES_MAX>, Refusal> {
     let mut outer = Reader::new("subjectAltName", value);
     let mut list = outer.inner("subjectAltName", tag::SEQUENCE)?;
@@ -440,6 +285,7 @@ fn read_names(value: &[u8]) -> Result<List<GeneralName, NAMES_MAX>, Refusal> {
 }
 
 fn read_name(element: &Element<'_>) -> Result<GeneralName, Refusal> {
+    const OTHER_NAME: u8 = tag::constructed(0);
     const RFC822_NAME: u8 = tag::primitive(1);
     const DNS_NAME: u8 = tag::primitive(2);
     const URI: u8 = tag::primitive(6);
@@ -448,6 +294,7 @@ fn read_name(element: &Element<'_>) -> Result<GeneralName, Refusal> {
         RFC822_NAME => "email",
         DNS_NAME => "dns",
         URI => "uri",
+        OTHER_NAME => return read_other_name(element.content),
         IP_ADDRESS => {
             return match (element.content.try_into(), element.content.try_into()) {
                 (Ok(octets), _) => Ok(GeneralName::Ip4(octets)),
@@ -462,10 +309,26 @@ fn read_name(element: &Element<'_>) -> Result<GeneralName, Refusal> {
     format!("{prefix}:{value}").parse().map_err(|error| name_rule(format!("{error}")))
 }
 
+/// An XMPP address (RFC 6120 13.7.1.4) is the one otherName that can be asked for.
+fn read_other_name(content: &[u8]) -> Result<GeneralName, Refusal> {
+    const XMPP_ADDRESS: &str = "1.3.6.1.5.5.7.8.5";
+    let mut fields = Reader::new("an otherName", content);
+    let kind = fields.oid("an otherName's type")?;
+    let mut value = fields.inner("an otherName's value", tag::constructed(0))?;
+    fields.finish()?;
+    if kind != XMPP_ADDRESS {
+        return Err(name_rule(format!("an otherName of type {kind} is not accepted")));
+    }
+    let address = value.element("an XMPP address", tag::UTF8_STRING)?.content;
+    value.finish()?;
+    let address =
+        std::str::from_utf8(address).map_err(|_| name_rule("an XMPP address is not UTF-8"))?;
+    format!("xmpp:{address}").parse().map_err(|error| name_rule(format!("{error}")))
+}
+
 /// RFC 5280 4.2.1.6.
 fn name_type(tag: u8) -> &'static str {
     match tag & 0x1f {
-        0 => "name of type otherName",
         3 => "name of type x400Address",
         4 => "name of type directoryName",
         5 => "name of type ediPartyName",
@@ -476,18 +339,8 @@ fn name_type(tag: u8) -> &'static str {
 
 //------------ Refusals ------------------------------------------------------
 
-impl From<DerError> for Refusal {
-    fn from(error: DerError) -> Self {
-        malformed(error.to_string())
-    }
-}
-
 fn malformed(text: impl AsRef<str>) -> Refusal {
     Refusal::new(RefusalCode::CsrMalformed, format!("not a PKCS #10 request: {}", text.as_ref()))
-}
-
-fn bad_digest(text: &str) -> Refusal {
-    Refusal::new(RefusalCode::CsrDigest, format!("{text}; SHA-256, SHA-384 or SHA-512 is accepted"))
 }
 
 fn subject_rule(text: impl AsRef<str>) -> Refusal {

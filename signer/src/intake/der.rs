@@ -1,8 +1,12 @@
-//! A strict reader of DER (X.690 clause 10) for the few structures of a PKCS #10 request.
+//! A strict reader of DER (X.690 clause 10) for the few structures of a request.
 //!
 //! It borrows, never allocates by what a length claims, and has no recursion: each structure is
 //! read by the function that knows it, so the depth is that of our own code. It must never grow
 //! into a general ASN.1 parser.
+
+use protocol::message::RefusalCode;
+
+use crate::refusal::Refusal;
 
 /// The tags that a request can hold.
 pub(crate) mod tag {
@@ -45,6 +49,13 @@ pub(crate) enum DerError {
     Trailing { what: &'static str, count: usize },
     #[error("{what} has content that DER does not allow")]
     Content { what: &'static str },
+}
+
+/// What is not DER is no request, whatever it was meant to be.
+impl From<DerError> for Refusal {
+    fn from(error: DerError) -> Self {
+        Self::new(RefusalCode::CsrMalformed, format!("the request is malformed: {error}"))
+    }
 }
 
 /// One element: its tag, its content, and both with the length between them.

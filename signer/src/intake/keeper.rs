@@ -1,8 +1,10 @@
 //! The gate's side of the intake: one worker, kept alive, and the jobs that wait for it.
 //!
 //! It never vets anything itself and never waits: the gate polls [`Intake::fd`], calls
-//! [`Intake::turn`] with the time, and drains [`Intake::poll_verdict`]. A worker that dies, hangs
-//! or talks nonsense is killed and replaced; only the job it held is lost, and that is said.
+//! [`Intake::turn`] with the time, and drains [`Intake::poll_verdict`]. A worker has a few jobs
+//! before it, so that it never waits for the next. One that dies, hangs or talks nonsense is
+//! killed and replaced; only the job it was at is lost, and that is said; those behind it go to
+//! the next worker.
 
 use std::{
     collections::VecDeque,
@@ -38,6 +40,8 @@ const START_AGAIN: Duration = Duration::from_millis(100);
 const STARTS_MAX: u32 = 8;
 /// Jobs and outcomes held at once.
 pub const JOBS_MAX: usize = 64;
+/// Jobs that a worker is given ahead: enough for the time in which the gate does other things.
+const AHEAD_MAX: usize = 8;
 /// Bytes of jobs held at once; the gate stays within 16 MiB whatever comes.
 const JOB_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// After so many jobs a worker is replaced, so that nothing it gathered lives for long.
@@ -83,7 +87,8 @@ pub struct Intake<T = u64> {
     failed_starts: u32,
     last_failure: String,
     waiting: VecDeque<(T, Job)>,
-    waiting_bytes: usize,
+    /// Of the jobs that wait here or at the worker.
+    held_bytes: usize,
     outcomes: VecDeque<(T, Outcome)>,
     next_number: u64,
 }
@@ -99,11 +104,24 @@ struct Worker<T> {
 /// |---|---|---|---|---|
 /// | starting | idle | worker replaced | worker replaced | worker replaced |
 /// | idle | worker replaced | worker replaced | – | worker replaced |
-/// | busy | job broke | outcome, idle | job broke | job broke |
+/// | busy | job broke | outcome; next job, or idle | job broke | job broke |
 enum State<T> {
-    Starting { deadline: Instant },
+    Starting {
+        deadline: Instant,
+    },
     Idle,
-    Busy { number: u64, tag: T, deadline: Instant },
+    /// It works on the first of these jobs, of which there is one at least.
+    Busy {
+        jobs: VecDeque<Handed<T>>,
+        deadline: Instant,
+    },
+}
+
+/// A job at the worker.
+struct Handed<T> {
+    number: u64,
+    tag: T,
+    job: Job,
 }
 
 impl<T> Intake<T> {
@@ -129,7 +147,7 @@ impl<T> Intake<T> {
             failed_starts: 0,
             last_failure: String::new(),
             waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            held_bytes: 0,
             outcomes: VecDeque::new(),
             next_number: 0,
         }
@@ -137,7 +155,7 @@ impl<T> Intake<T> {
 
     /// Whether [`Intake::submit`] takes a job of any size now.
     pub fn has_room(&self) -> bool {
-        self.held() < JOBS_MAX && self.waiting_bytes < JOB_BYTES_MAX
+        self.held() < JOBS_MAX && self.held_bytes < JOB_BYTES_MAX
     }
 
     /// Whether no job is held and no outcome waits.
@@ -150,7 +168,7 @@ impl<T> Intake<T> {
         if !self.has_room() {
             return Err(Full { tag, job });
         }
-        self.waiting_bytes += job.size();
+        self.held_bytes += job.size();
         self.waiting.push_back((tag, job));
         Ok(())
     }
@@ -196,8 +214,11 @@ impl<T> Intake<T> {
     }
 
     fn held(&self) -> usize {
-        let busy = self.worker.as_ref().is_some_and(|w| matches!(w.state, State::Busy { .. }));
-        self.waiting.len() + self.outcomes.len() + usize::from(busy)
+        let handed = match self.worker.as_ref().map(|worker| &worker.state) {
+            Some(State::Busy { jobs, .. }) => jobs.len(),
+            _ => 0,
+        };
+        self.waiting.len() + self.outcomes.len() + handed
     }
 
     fn start(&mut self, now: Instant) -> io::Result<Worker<T>> {
@@ -221,11 +242,17 @@ impl<T> Intake<T> {
             let state = std::mem::replace(&mut worker.state, State::Idle);
             match (state, said) {
                 (State::Starting { .. }, Say::Ready) => self.failed_starts = 0,
-                (State::Busy { number, tag, .. }, Say::Done { number: done, verdict })
-                    if number == done =>
+                (State::Busy { mut jobs, .. }, Say::Done { number, verdict })
+                    if jobs.front().is_some_and(|first| first.number == number) =>
                 {
                     worker.jobs_done += 1;
-                    self.outcomes.push_back((tag, Outcome::from(verdict)));
+                    if let Some(Handed { tag, job, .. }) = jobs.pop_front() {
+                        self.held_bytes -= job.size();
+                        self.outcomes.push_back((tag, Outcome::from(verdict)));
+                    }
+                    if !jobs.is_empty() {
+                        worker.state = State::Busy { jobs, deadline: now + JOB_LIMIT };
+                    }
                 }
                 (state, _) => {
                     worker.state = state;
@@ -244,33 +271,36 @@ impl<T> Intake<T> {
         }
     }
 
-    /// Gives an idle worker the next job.
+    /// Gives the worker jobs until it has enough before it.
     fn hand_over(&mut self, now: Instant) -> Result<(), String> {
         let Some(worker) = &mut self.worker else { return Ok(()) };
-        if !matches!(worker.state, State::Idle) {
-            return Ok(());
-        }
-        if worker.jobs_done >= WORKER_JOBS_MAX {
+        if matches!(worker.state, State::Idle) && worker.jobs_done >= WORKER_JOBS_MAX {
             // No failure, and nobody waits for it: the next turn starts a fresh one.
             worker.end();
             self.worker = None;
             self.start_at = now;
             return Ok(());
         }
-        let Some((tag, job)) = self.waiting.pop_front() else { return Ok(()) };
-        self.waiting_bytes -= job.size();
-        let number = self.next_number;
-        self.next_number += 1;
-        worker.state = State::Busy { number, tag, deadline: now + JOB_LIMIT };
-        worker
-            .framed
-            .send(&Ask { number, job })
-            .and_then(|()| worker.framed.turn())
-            .map_err(|error| error.to_string())
+        let mut handed = false;
+        while worker.takes_more()
+            && let Some((tag, job)) = self.waiting.pop_front()
+        {
+            let ask = Ask { number: self.next_number, job };
+            self.next_number += 1;
+            let sent = worker.framed.send(&ask).map_err(|error| error.to_string());
+            let Ask { number, job } = ask;
+            worker.take(Handed { number, tag, job }, now);
+            sent?;
+            handed = true;
+        }
+        if handed {
+            worker.framed.turn().map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
-    /// Ends the worker because of `what`; the job it held is lost, the next worker starts at the
-    /// next turn.
+    /// Ends the worker because of `what`; the job it was at is lost, the next worker starts at the
+    /// next turn and gets those behind it first.
     fn replace(&mut self, now: Instant, what: &str) {
         let Some(mut worker) = self.worker.take() else { return };
         let end = worker.end();
@@ -279,9 +309,15 @@ impl<T> Intake<T> {
         match std::mem::replace(&mut worker.state, State::Idle) {
             State::Starting { .. } => self.start_failed(now, format!("{what} ({end})")),
             State::Idle => {}
-            State::Busy { tag, .. } => {
-                let text = format!("the request broke the intake worker: {what} ({end})");
-                self.outcomes.push_back((tag, Outcome::Broke { text }));
+            State::Busy { mut jobs, .. } => {
+                if let Some(Handed { tag, job, .. }) = jobs.pop_front() {
+                    self.held_bytes -= job.size();
+                    let text = format!("the request broke the intake worker: {what} ({end})");
+                    self.outcomes.push_back((tag, Outcome::Broke { text }));
+                }
+                for Handed { tag, job, .. } in jobs.into_iter().rev() {
+                    self.waiting.push_front((tag, job));
+                }
             }
         }
     }
@@ -294,6 +330,27 @@ impl<T> Intake<T> {
 }
 
 impl<T> Worker<T> {
+    /// Whether it is given another job now. One that had its share gets no more.
+    fn takes_more(&self) -> bool {
+        let ahead = match &self.state {
+            State::Starting { .. } => return false,
+            State::Idle => 0,
+            State::Busy { jobs, .. } => jobs.len(),
+        };
+        ahead < AHEAD_MAX
+            && self.jobs_done + (ahead as u64) < WORKER_JOBS_MAX
+            && self.framed.has_room()
+    }
+
+    fn take(&mut self, handed: Handed<T>, now: Instant) {
+        match &mut self.state {
+            State::Busy { jobs, .. } => jobs.push_back(handed),
+            state => {
+                *state = State::Busy { jobs: [handed].into(), deadline: now + JOB_LIMIT };
+            }
+        }
+    }
+
     /// Kills it if it still lives, and reaps it. Says how it ended.
     fn end(&mut self) -> String {
         // A worker that has ended by itself keeps its own status; killing it then is no error.

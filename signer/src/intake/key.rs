@@ -18,7 +18,10 @@ use protocol::message::RefusalCode;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    intake::der::{Reader, tag},
+    intake::{
+        der::{Reader, tag},
+        modulus,
+    },
     refusal::Refusal,
 };
 
@@ -29,10 +32,6 @@ pub(super) const RSA_BITS_MAX: u32 = 16384;
 /// CA/B TLS BR 6.1.6: the exponent is odd, 2^16 + 1 or more and below 2^256.
 const RSA_EXPONENT_MIN: u32 = 65537;
 const RSA_EXPONENT_BITS_MAX: i32 = 256;
-/// CA/B TLS BR 6.1.6: the modulus has no factor smaller than this.
-const RSA_FACTOR_MIN: u32 = 752;
-/// CA/B TLS BR 6.1.1.3: rounds of Fermat's method against close primes.
-const FERMAT_ROUNDS: u32 = 100;
 /// A SubjectPublicKeyInfo of an RSA-16384 key has 2,086 bytes.
 const SPKI_MAX: usize = 4096;
 
@@ -142,7 +141,8 @@ impl PublicKey {
             return Err(weak(text));
         }
         let name = algorithm.oid("the key's curve")?;
-        let curve = CURVES.iter().find(|curve| curve.oid == name).ok_or_else(|| {
+        let known = CURVES.iter().zip(GROUPS.iter()).find(|(curve, _)| curve.oid == name);
+        let (curve, group) = known.ok_or_else(|| {
             weak(format!("curve {name} is not accepted; use P-256, P-384 or P-521"))
         })?;
         // `ec-point`: uncompressed and on the curve. The cofactor of these curves is 1, so no
@@ -150,10 +150,10 @@ impl PublicKey {
         if bits.first() != Some(&0x04) || bits.len() != 1 + 2 * curve.coordinate_len {
             return Err(weak("the public key is not an uncompressed point of its curve"));
         }
-        let group = EcGroup::from_curve_name(curve.nid).map_err(ours)?;
+        let group = group.as_ref().ok_or_else(|| weak("OpenSSL does not know the key's curve"))?;
         let mut context = BigNumContext::new().map_err(ours)?;
-        let key = EcPoint::from_bytes(&group, bits, &mut context)
-            .and_then(|point| EcKey::from_public_key(&group, &point))
+        let key = EcPoint::from_bytes(group, bits, &mut context)
+            .and_then(|point| EcKey::from_public_key(group, &point))
             .map_err(|_| weak("the public key is not a point of its curve"))?;
         Ok(Self { key: PKey::from_ec_key(key).map_err(ours)?, kind: curve.kind })
     }
@@ -182,6 +182,10 @@ const CURVES: [Curve; 3] = [
     Curve { nid: Nid::SECP521R1, oid: "1.3.132.0.35", coordinate_len: 66, kind: KeyKind::EcP521 },
 ];
 
+/// The curves' parameters: OpenSSL takes longer to make them than to read a point.
+static GROUPS: LazyLock<[Option<EcGroup>; CURVES.len()]> =
+    LazyLock::new(|| CURVES.map(|curve| EcGroup::from_curve_name(curve.nid).ok()));
+
 fn check_rsa(key: &RsaRef<Public>) -> Result<KeyKind, Refusal> {
     let bits = u32::try_from(key.n().num_bits()).unwrap_or(u32::MAX);
     // `rsa-size`
@@ -196,136 +200,16 @@ fn check_rsa(key: &RsaRef<Public>) -> Result<KeyKind, Refusal> {
     if !exponent.is_odd() || *exponent < *least || exponent.num_bits() > RSA_EXPONENT_BITS_MAX {
         return Err(weak("the RSA exponent is not odd, at least 65537 and below 2^256"));
     }
-    if let Some(flaw) = modulus_flaw(key.n()).map_err(ours)? {
+    // `rsa-small-factor`, `rsa-roca`, `rsa-close-primes`
+    if let Some(flaw) = modulus::flaw(key.n()).map_err(ours)? {
         return Err(weak(format!("{flaw}: the key is broken")));
     }
     Ok(KeyKind::Rsa { bits })
 }
 
-/// What makes an RSA modulus easy to factor, if anything we know does.
+/// What makes an RSA modulus easy to factor, in words.
 pub(super) fn modulus_flaw(modulus: &BigNumRef) -> Result<Option<String>, ErrorStack> {
-    // `rsa-small-factor`
-    if let Some(factor) = small_factor(modulus)? {
-        return Ok(Some(format!("the RSA modulus has the factor {factor}")));
-    }
-    // `rsa-close-primes`
-    if has_close_primes(modulus)? {
-        return Ok(Some("the RSA modulus is the product of two close primes".to_owned()));
-    }
-    Ok(None)
-}
-
-/// The primes below [`RSA_FACTOR_MIN`], in batches whose product fits a word: one division of the
-/// large number for each batch.
-static PRIMES: LazyLock<Vec<(u32, Vec<u32>)>> = LazyLock::new(|| {
-    let mut batches = Vec::new();
-    let (mut product, mut batch): (u32, Vec<u32>) = (1, Vec::new());
-    for prime in (2..RSA_FACTOR_MIN).filter(|n| (2..*n).all(|divisor| n % divisor != 0)) {
-        match product.checked_mul(prime) {
-            Some(larger) => product = larger,
-            None => {
-                batches.push((product, std::mem::take(&mut batch)));
-                product = prime;
-            }
-        }
-        batch.push(prime);
-    }
-    batches.push((product, batch));
-    batches
-});
-
-fn small_factor(modulus: &BigNumRef) -> Result<Option<u32>, ErrorStack> {
-    for (product, batch) in PRIMES.iter() {
-        let rest = modulus.mod_word(*product)?;
-        if let Some(factor) = batch.iter().find(|prime| rest % u64::from(**prime) == 0) {
-            return Ok(Some(*factor));
-        }
-    }
-    Ok(None)
-}
-
-/// Fermat's method: if the primes are close, `a² - n` is a square for an `a` just above `√n`.
-fn has_close_primes(modulus: &BigNumRef) -> Result<bool, ErrorStack> {
-    let mut context = BigNumContext::new()?;
-    let mut root = square_root(modulus, &mut context)?;
-    let mut square = BigNum::new()?;
-    square.sqr(&root, &mut context)?;
-    if square.ucmp(modulus).is_lt() {
-        root.add_word(1)?;
-        square.sqr(&root, &mut context)?;
-    }
-    let mut rest = BigNum::new()?;
-    rest.checked_sub(&square, modulus)?;
-    // (a + 1)² - n = (a² - n) + (2a + 1), and the step itself grows by 2.
-    let mut step = BigNum::new()?;
-    step.lshift1(&root)?;
-    step.add_word(1)?;
-    let mut next = BigNum::new()?;
-    for _ in 0..FERMAT_ROUNDS {
-        if may_be_square(&rest)? {
-            let candidate = square_root(&rest, &mut context)?;
-            square.sqr(&candidate, &mut context)?;
-            if square == rest {
-                return Ok(true);
-            }
-        }
-        next.checked_add(&rest, &step)?;
-        std::mem::swap(&mut rest, &mut next);
-        step.add_word(2)?;
-    }
-    Ok(false)
-}
-
-/// The integer part of the square root, by Newton's method from above.
-fn square_root(number: &BigNumRef, context: &mut BigNumContext) -> Result<BigNum, ErrorStack> {
-    let mut root = BigNum::new()?;
-    if number.num_bits() == 0 {
-        return Ok(root);
-    }
-    root.set_bit((number.num_bits() + 1) / 2)?;
-    // The error at least halves each round, so this many rounds always suffice.
-    for _ in 0..=number.num_bits() {
-        let mut quotient = BigNum::new()?;
-        quotient.checked_div(number, &root, context)?;
-        let mut sum = BigNum::new()?;
-        sum.checked_add(&quotient, &root)?;
-        let mut next = BigNum::new()?;
-        next.rshift1(&sum)?;
-        if !next.ucmp(&root).is_lt() {
-            break;
-        }
-        root = next;
-    }
-    Ok(root)
-}
-
-/// Rules out 99.8 of 100 numbers that are no squares, by their residues.
-fn may_be_square(number: &BigNumRef) -> Result<bool, ErrorStack> {
-    /// Bit `r` is set if `r` is a square modulo `modulus`, which is at most 64.
-    const fn squares(modulus: u64) -> u64 {
-        let (mut mask, mut root) = (0, 0);
-        while root < modulus {
-            mask |= 1 << (root * root % modulus);
-            root += 1;
-        }
-        mask
-    }
-    const MODULI: [u64; 8] = [5, 7, 9, 11, 13, 17, 19, 23];
-    const PRODUCT: u32 = 5 * 7 * 9 * 11 * 13 * 17 * 19 * 23;
-    const SQUARES: [u64; 8] = {
-        let mut squares_of = [0; 8];
-        let mut index = 0;
-        while index < 8 {
-            squares_of[index] = squares(MODULI[index]);
-            index += 1;
-        }
-        squares_of
-    };
-    if squares(64) >> number.mod_word(64)? & 1 == 0 {
-        return Ok(false);
-    }
-    let rest = number.mod_word(PRODUCT)?;
-    Ok(MODULI.iter().zip(SQUARES).all(|(modulus, squares)| squares >> (rest % modulus) & 1 == 1))
+    Ok(modulus::flaw(modulus)?.map(|flaw| flaw.to_string()))
 }
 
 fn weak(text: impl Into<String>) -> Refusal {
@@ -362,17 +246,6 @@ mod tests {
         let mut product = BigNum::new().unwrap();
         product.checked_mul(a, b, &mut BigNumContext::new().unwrap()).unwrap();
         product
-    }
-
-    fn next_prime(after: &BigNumRef) -> BigNum {
-        let mut candidate = after.to_owned().unwrap();
-        let mut context = BigNumContext::new().unwrap();
-        loop {
-            candidate.add_word(2).unwrap();
-            if candidate.is_prime(20, &mut context).unwrap() {
-                return candidate;
-            }
-        }
     }
 
     fn refused(spki: &[u8]) -> String {
@@ -421,61 +294,6 @@ mod tests {
         largest.add_word(1).unwrap();
         for e in [number("65537"), number("65539"), largest] {
             assert!(KeyKind::of_spki(&rsa_spki(n(), e)).is_ok());
-        }
-    }
-
-    #[test]
-    fn rsa_small_factor_finds_every_prime_below_752_and_no_larger_one() {
-        let cofactor = prime(512);
-        let primes = (2..=757u32).filter(|n| (2..*n).all(|d| n % d != 0));
-        for factor in primes {
-            let found = small_factor(&product(&number(&factor.to_string()), &cofactor)).unwrap();
-            assert_eq!(found, Some(factor).filter(|factor| *factor < RSA_FACTOR_MIN));
-        }
-        // The prime's two highest bits are set, so the product has exactly 2048 bits.
-        let n = product(&number("3"), &prime(2046));
-        let text = refused(&rsa_spki(n, number("65537")));
-        assert!(text.contains("factor 3:"), "{text}");
-    }
-
-    #[test]
-    fn rsa_close_primes_are_found_and_distant_ones_are_not() {
-        let p = prime(1024);
-        let n = product(&p, &next_prime(&p));
-        assert!(refused(&rsa_spki(n, number("65537"))).contains("close primes"));
-        assert!(refused(&rsa_spki(product(&p, &p), number("65537"))).contains("close primes"));
-        assert!(!has_close_primes(&product(&p, &prime(1024))).unwrap());
-    }
-
-    #[test]
-    fn fermat_finds_a_square_in_its_last_round_and_not_after_it() {
-        // n = a² - b² with a = ⌈√n⌉ + k needs k + 1 rounds; b² ≈ 2ak.
-        let mut context = BigNumContext::new().unwrap();
-        let a = number("1000000000000000000000000000000");
-        for (rounds, found) in [(FERMAT_ROUNDS, true), (FERMAT_ROUNDS + 1, false)] {
-            // The largest b that still leaves the root `rounds - 1` below a.
-            let mut bound = product(&a, &number(&(2 * (rounds - 1) + 1).to_string()));
-            bound.sub_word(rounds * rounds).unwrap();
-            let b = square_root(&bound, &mut context).unwrap();
-            let mut n = BigNum::new().unwrap();
-            n.checked_sub(&product(&a, &a), &product(&b, &b)).unwrap();
-            let root = square_root(&n, &mut context).unwrap();
-            let mut needed = BigNum::new().unwrap();
-            needed.checked_sub(&a, &root).unwrap();
-            assert_eq!(needed, number(&rounds.to_string()), "rounds as constructed");
-            assert_eq!(has_close_primes(&n).unwrap(), found, "{rounds} rounds");
-        }
-    }
-
-    #[test]
-    fn square_root_is_exact_on_small_numbers() {
-        let mut context = BigNumContext::new().unwrap();
-        for n in 0..5000u32 {
-            let root = square_root(&BigNum::from_u32(n).unwrap(), &mut context).unwrap();
-            assert_eq!(root, BigNum::from_u32(n.isqrt()).unwrap(), "{n}");
-            if n.isqrt().pow(2) == n {
-                assert!(may_be_square(&BigNum::from_u32(n).unwrap()).unwrap());
-            }
         }
     }
 
@@ -554,7 +372,30 @@ mod tests {
             let trailing = [&good[..], &[0]].concat();
             assert!(KeyKind::of_spki(&trailing).is_err());
         }
-        refused(&vec![0x30; SPKI_MAX + 1]);
+        assert!(refused(&vec![0x30; SPKI_MAX + 1]).contains("past any use"));
+        // Of the very size it is read, and found to be no DER.
+        let refusal = KeyKind::of_spki(&vec![0x30; SPKI_MAX]).unwrap_err();
+        assert!(!refusal.text.contains("past any use"), "{refusal}");
+    }
+
+    #[test]
+    fn kinds_are_written_as_profiles_and_commands_write_them() {
+        let kinds = [
+            KeyKind::Rsa { bits: 3072 },
+            KeyKind::EcP256,
+            KeyKind::EcP384,
+            KeyKind::EcP521,
+            KeyKind::Ed25519,
+        ];
+        let written = ["rsa:3072", "ec:P-256", "ec:P-384", "ec:P-521", "ed25519"];
+        assert_eq!(kinds.map(|kind| kind.to_string()), written);
+    }
+
+    #[test]
+    fn modulus_flaw_says_for_openpgp_keys_what_it_says_for_others() {
+        let flawed = product(&number("3"), &prime(512));
+        assert!(modulus_flaw(&flawed).unwrap().unwrap().contains("factor 3"));
+        assert_eq!(modulus_flaw(&product(&prime(512), &prime(512))).unwrap(), None);
     }
 
     #[test]

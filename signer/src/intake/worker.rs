@@ -31,6 +31,7 @@ use crate::{
     intake::{
         csr::{self, VettedCsr},
         openpgp::{self, VettedOpenPgp},
+        spkac,
     },
     refusal::Refusal,
 };
@@ -47,6 +48,8 @@ const FILES_MAX: u64 = 16;
 pub enum Job {
     /// A CSR, DER.
     Csr(Bytes<CSR_MAX>),
+    /// An SPKAC, DER.
+    Spkac(Bytes<CSR_MAX>),
     /// An OpenPGP key with the user IDs to certify.
     OpenPgp {
         /// One transferable public key, binary.
@@ -62,7 +65,7 @@ impl Job {
     /// How much memory it holds.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::Csr(csr) => csr.len(),
+            Self::Csr(bytes) | Self::Spkac(bytes) => bytes.len(),
             Self::OpenPgp { key, user_ids, .. } => {
                 key.len() + user_ids.iter().map(|user_id| user_id.len()).sum::<usize>()
             }
@@ -168,6 +171,7 @@ fn serve(stream: UnixStream, vet: impl Fn(Job) -> Verdict) -> Result<(), Framing
 fn vet(job: Job) -> Verdict {
     let vetted = match job {
         Job::Csr(csr) => csr::vet(&csr).map(Verdict::Csr),
+        Job::Spkac(spkac) => spkac::vet(&spkac).map(Verdict::Csr),
         Job::OpenPgp { key, user_ids, unix_s } => {
             let user_ids: Vec<&str> = user_ids.iter().map(|user_id| &**user_id).collect();
             openpgp::vet(&key, &user_ids, system_time(unix_s)).map(Verdict::OpenPgp)

@@ -1,7 +1,7 @@
 //! The ledger's rows as values, and the queries that read them.
 
 use protocol::message::{Digest, Name, RefusalCode, RequestId, Serial};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::AuthorityId;
@@ -213,35 +213,13 @@ pub struct Revocation {
     pub shard: Option<u16>,
 }
 
-/// A CRL in the ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CrlRow {
-    /// The CRL number.
-    pub number: u64,
-    /// When it was signed.
-    pub this_update: UnixTime,
-    /// When the next one must be there.
-    pub next_update: UnixTime,
-    /// How many entries it has.
-    pub entries: u64,
-    /// The newest revocation in it.
-    pub last_revocation: i64,
-    /// Its SHA-256.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub length: u64,
-}
-
 fn damaged(what: &str, why: impl ToString) -> Fault {
     Fault::Damaged { what: format!("a ledger row of table {what}"), why: why.to_string() }
 }
 
 pub(super) fn known(connection: &Connection, id: RequestId) -> Result<Option<Known>, Fault> {
-    let sql = "SELECT r.digest, r.outcome, r.code, r.text, r.at, COALESCE(c.der, o.certificate)
-               FROM request r
-               LEFT JOIN certificate c ON c.request = r.id
-               LEFT JOIN openpgp_certification o ON o.request = r.id
-               WHERE r.id = ?1";
+    // No joins: most requests are asked about once, when there is nothing to find.
+    let sql = "SELECT digest, outcome, code, text, at FROM request WHERE id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.as_bytes()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
@@ -261,8 +239,23 @@ pub(super) fn known(connection: &Connection, id: RequestId) -> Result<Option<Kno
         "quarantined" => Outcome::Quarantined { text: text()? },
         other => return Err(damaged("request", format!("unknown outcome {other}"))),
     };
-    let digest = Digest::from_bytes(row.get(0)?);
-    Ok(Some(Known { digest, outcome, certificate: row.get(5)? }))
+    let certificate = match outcome {
+        Outcome::Issued => {
+            one_blob(connection, "SELECT der FROM certificate WHERE request = ?1", id)?
+        }
+        Outcome::Certified => {
+            let sql = "SELECT certificate FROM openpgp_certification WHERE request = ?1";
+            one_blob(connection, sql, id)?
+        }
+        _ => None,
+    };
+    Ok(Some(Known { digest: Digest::from_bytes(row.get(0)?), outcome, certificate }))
+}
+
+fn one_blob(connection: &Connection, sql: &str, id: RequestId) -> Result<Option<Vec<u8>>, Fault> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
 }
 
 pub(super) fn open_intents(connection: &Connection) -> Result<Vec<Intent>, Fault> {
@@ -301,10 +294,10 @@ pub(super) fn open_openpgp_intents(connection: &Connection) -> Result<Vec<OpenPg
     Ok(intents)
 }
 
-const CERTIFICATE_COLUMNS: &str =
+pub(super) const CERTIFICATE_COLUMNS: &str =
     "seq, serial, not_after, subject, der, status, revoked_at, reason, file, profile, line";
 
-fn certificate_row(row: &Row<'_>) -> Result<CertificateRow, Fault> {
+pub(super) fn certificate_row(row: &Row<'_>) -> Result<CertificateRow, Fault> {
     let letter: String = row.get(5)?;
     let status = match letter.as_str() {
         "V" => Status::Valid,
@@ -358,49 +351,4 @@ pub(super) fn certificate(
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![authority.0, serial.as_octets()])?;
     rows.next()?.map(certificate_row).transpose()
-}
-
-pub(super) fn for_each_revoked(
-    connection: &Connection,
-    authority: AuthorityId,
-    mut visit: impl FnMut(Revocation) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let sql = "SELECT serial, revoked_at, reason, not_after, profile, shard FROM certificate
-               WHERE authority = ?1 AND status = 'R' ORDER BY serial";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([authority.0])?;
-    while let Some(row) = rows.next()? {
-        visit(Revocation {
-            serial: row.get(0)?,
-            at: UnixTime(row.get(1)?),
-            reason: row.get(2)?,
-            not_after: UnixTime(row.get(3)?),
-            profile: row.get(4)?,
-            shard: row.get(5)?,
-        })?;
-    }
-    Ok(())
-}
-
-pub(super) fn newest_crl(
-    connection: &Connection,
-    authority: AuthorityId,
-) -> Result<Option<CrlRow>, Fault> {
-    let sql = "SELECT number, this_update, next_update, entries, last_revocation, digest, length
-               FROM crl WHERE authority = ?1 ORDER BY number DESC LIMIT 1";
-    let mut statement = connection.prepare_cached(sql)?;
-    let row = statement
-        .query_row([authority.0], |row| {
-            Ok(CrlRow {
-                number: row.get(0)?,
-                this_update: UnixTime(row.get(1)?),
-                next_update: UnixTime(row.get(2)?),
-                entries: row.get(3)?,
-                last_revocation: row.get(4)?,
-                digest: Digest::from_bytes(row.get(5)?),
-                length: row.get(6)?,
-            })
-        })
-        .optional()?;
-    Ok(row)
 }

@@ -48,7 +48,9 @@ CREATE TABLE certificate (
     line TEXT,                                  -- its index line as another program wrote it, where ours would differ
     UNIQUE (authority, serial)
 ) STRICT;
-CREATE INDEX revoked ON certificate (authority, serial) WHERE status = 'R';
+-- All that a CRL says, so that one is written without reading certificates.
+CREATE INDEX revoked ON certificate (authority, serial, status, revoked_at, reason, not_after, profile, shard)
+    WHERE status = 'R';
 CREATE INDEX certificate_by_authority ON certificate (authority); -- and seq, as every index
 CREATE TABLE crl (
     authority INTEGER NOT NULL REFERENCES authority,
@@ -60,6 +62,7 @@ CREATE TABLE crl (
     last_revocation INTEGER NOT NULL,           -- revocation.seq that it covers
     digest BLOB NOT NULL,
     length INTEGER NOT NULL,
+    base INTEGER,                               -- of a delta: the full CRL that it changes
     PRIMARY KEY (authority, scope, number)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE revocation (

@@ -3,6 +3,9 @@ ALTER TABLE authority ADD COLUMN packed_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE intent ADD COLUMN shard INTEGER;
 ALTER TABLE certificate ADD COLUMN shard INTEGER;
 ALTER TABLE certificate ADD COLUMN line TEXT;
+DROP INDEX revoked;
+CREATE INDEX revoked ON certificate (authority, serial, status, revoked_at, reason, not_after, profile, shard)
+    WHERE status = 'R';
 CREATE TABLE blocked_key (
     fingerprint BLOB PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -19,6 +22,7 @@ CREATE TABLE crl (
     last_revocation INTEGER NOT NULL,           -- revocation.seq that it covers
     digest BLOB NOT NULL,
     length INTEGER NOT NULL,
+    base INTEGER,                               -- of a delta: the full CRL that it changes
     PRIMARY KEY (authority, scope, number)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO crl (authority, scope, number, this_update, next_update, entries, last_revocation, digest, length)

@@ -2,12 +2,16 @@
 //!
 //! All of it is on disk or nothing. [`Intent`]s come out of [`Transaction::commit`] alone.
 
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
 use protocol::message::{Digest, Name, RefusalCode, RequestId, RevocationReason, Serial};
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    AuthorityId, CertificateRow, CrlRow, FilesAt, Intent, Known, OpenPgpIntent, Outcome, Status,
-    rows,
+    AuthorityId, CertificateRow, FilesAt, Intent, Known, OpenPgpIntent, Outcome, Status, rows,
 };
 use crate::{
     audit::{self, Event},
@@ -19,10 +23,16 @@ use crate::{
 
 /// A change of the ledger, all of it or nothing.
 pub struct Transaction<'a> {
-    inner: rusqlite::Transaction<'a>,
-    now: UnixTime,
+    pub(super) inner: rusqlite::Transaction<'a>,
+    pub(super) now: UnixTime,
     pending: Vec<Intent>,
     chain: Option<(u64, Digest)>,
+    /// Serial counters that were taken here and are written with the commit: a row that changes
+    /// with each certificate need not be written for each.
+    serial_counters: BTreeMap<AuthorityId, u64>,
+    authority_names: RefCell<BTreeMap<AuthorityId, String>>,
+    /// The time floor that was written here.
+    floor: Cell<Option<UnixTime>>,
 }
 
 impl std::fmt::Debug for Transaction<'_> {
@@ -33,11 +43,20 @@ impl std::fmt::Debug for Transaction<'_> {
 
 impl Transaction<'_> {
     pub(super) fn new(inner: rusqlite::Transaction<'_>, now: UnixTime) -> Transaction<'_> {
-        Transaction { inner, now, pending: Vec::new(), chain: None }
+        Transaction {
+            inner,
+            now,
+            pending: Vec::new(),
+            chain: None,
+            serial_counters: BTreeMap::new(),
+            authority_names: RefCell::default(),
+            floor: Cell::new(None),
+        }
     }
 
     /// Makes the change durable; what may now be signed comes out.
     pub fn commit(self) -> Result<Vec<Intent>, Fault> {
+        self.write_serial_counters()?;
         durable::crash_point("commit to", "the ledger")?;
         self.inner.commit()?;
         durable::crash_point("go on after", "the ledger's commit")?;
@@ -65,20 +84,37 @@ impl Transaction<'_> {
     }
 
     /// Takes the next serial counter of an authority.
-    pub fn next_serial_counter(&self, authority: AuthorityId) -> Result<u64, Fault> {
-        self.next("serial_counter", authority)
+    pub fn next_serial_counter(&mut self, authority: AuthorityId) -> Result<u64, Fault> {
+        let last = match self.serial_counters.get(&authority) {
+            Some(last) => *last,
+            None => self.serial_counter(authority)?,
+        };
+        // Past 63 bits it is no serial, and past 64 no number.
+        let next = last
+            .checked_add(1)
+            .ok_or_else(|| Fault::Internal("the serial counter is exhausted".into()))?;
+        self.serial_counters.insert(authority, next);
+        Ok(next)
+    }
+
+    fn serial_counter(&self, authority: AuthorityId) -> Result<u64, Fault> {
+        let sql = "SELECT serial_counter FROM authority WHERE id = ?1";
+        Ok(self.inner.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?)
+    }
+
+    fn write_serial_counters(&self) -> Result<(), Fault> {
+        let sql = "UPDATE authority SET serial_counter = ?2 WHERE id = ?1";
+        for (authority, counter) in &self.serial_counters {
+            self.inner.prepare_cached(sql)?.execute(params![authority.0, counter])?;
+        }
+        Ok(())
     }
 
     /// Takes the next CRL number of an authority; a number is spent even if no CRL comes of it.
     pub fn next_crl_number(&self, authority: AuthorityId) -> Result<u64, Fault> {
-        self.next("crl_number", authority)
-    }
-
-    fn next(&self, column: &'static str, authority: AuthorityId) -> Result<u64, Fault> {
-        let sql = format!(
-            "UPDATE authority SET {column} = {column} + 1 WHERE id = ?1 RETURNING {column}"
-        );
-        Ok(self.inner.prepare_cached(&sql)?.query_row([authority.0], |row| row.get(0))?)
+        let sql = "UPDATE authority SET crl_number = crl_number + 1 WHERE id = ?1
+                   RETURNING crl_number";
+        Ok(self.inner.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?)
     }
 
     /// Raises the CRL number of an authority to at least `number`.
@@ -90,20 +126,18 @@ impl Transaction<'_> {
 
     /// Raises the serial counter to at least `counter`; answers the one before, if lower.
     pub fn raise_serial_counter(
-        &self,
+        &mut self,
         authority: AuthorityId,
         counter: u64,
     ) -> Result<Option<u64>, Fault> {
-        let before: u64 = self.inner.query_row(
-            "SELECT serial_counter FROM authority WHERE id = ?1",
-            [authority.0],
-            |row| row.get(0),
-        )?;
+        let before = match self.serial_counters.get(&authority) {
+            Some(last) => *last,
+            None => self.serial_counter(authority)?,
+        };
         if before >= counter {
             return Ok(None);
         }
-        let sql = "UPDATE authority SET serial_counter = ?2 WHERE id = ?1";
-        self.inner.execute(sql, params![authority.0, counter])?;
+        self.serial_counters.insert(authority, counter);
         Ok(Some(before))
     }
 
@@ -217,9 +251,15 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn authority_name(&self, authority: AuthorityId) -> Result<String, Fault> {
+    pub(super) fn authority_name(&self, authority: AuthorityId) -> Result<String, Fault> {
+        if let Some(name) = self.authority_names.borrow().get(&authority) {
+            return Ok(name.clone());
+        }
         let sql = "SELECT name FROM authority WHERE id = ?1";
-        Ok(self.inner.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?)
+        let name: String =
+            self.inner.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?;
+        self.authority_names.borrow_mut().insert(authority, name.clone());
+        Ok(name)
     }
 
     /// Stores what is about to be certified.
@@ -285,6 +325,7 @@ impl Transaction<'_> {
             Status::Revoked { at, reason } => (Some(at.0), reason.clone()),
             Status::Valid | Status::Expired => (None, None),
         };
+        let before = self.certificate(authority, &row.serial)?.map(|before| before.status);
         self.inner.execute(
             sql,
             params![
@@ -300,39 +341,14 @@ impl Transaction<'_> {
                 row.line
             ],
         )?;
-        if let Some(at) = revoked_at {
+        // `revocation` numbers every change of what CRLs say, also that one was taken back.
+        let taken_back = matches!(before, Some(Status::Revoked { .. })).then_some(self.now.0);
+        if let Some(at) = revoked_at.or(taken_back) {
             let sql = "INSERT INTO revocation (authority, serial, at) VALUES (?1, ?2, ?3)";
             self.inner.execute(sql, params![authority.0, row.serial.as_octets(), at])?;
         }
         let authority = self.authority_name(authority)?;
         self.audit(&Event::Adopted { authority, serial: row.serial.to_string() })
-    }
-
-    /// Records a CRL that was signed.
-    pub fn store_crl(&mut self, authority: AuthorityId, crl: &CrlRow) -> Result<(), Fault> {
-        let sql = "INSERT INTO crl (authority, number, this_update, next_update, entries,
-                   last_revocation, digest, length) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        self.inner.execute(
-            sql,
-            params![
-                authority.0,
-                crl.number,
-                crl.this_update.0,
-                crl.next_update.0,
-                crl.entries,
-                crl.last_revocation,
-                crl.digest.as_bytes(),
-                crl.length
-            ],
-        )?;
-        self.raise_time_floor(crl.this_update)?;
-        let name = self.authority_name(authority)?;
-        self.audit(&Event::CrlSigned {
-            authority: name,
-            crl_number: crl.number,
-            entries: crl.entries,
-            crl: crl.digest.to_string(),
-        })
     }
 
     /// Notes that the frontend has stored the answers.
@@ -365,9 +381,13 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn raise_time_floor(&self, time: UnixTime) -> Result<(), Fault> {
+    pub(super) fn raise_time_floor(&self, time: UnixTime) -> Result<(), Fault> {
+        if self.floor.get().is_some_and(|floor| floor >= time) {
+            return Ok(());
+        }
         let sql = "UPDATE meta SET value = MAX(value, ?1) WHERE key = 'time_floor'";
         self.inner.prepare_cached(sql)?.execute([time.0])?;
+        self.floor.set(Some(time));
         Ok(())
     }
 

@@ -7,14 +7,20 @@ use openssl::{
     rsa::Rsa,
 };
 
+use protocol::message::{GeneralName, RefusalCode};
+
 use super::*;
+use crate::{calendar::DAY_S, name};
+
+mod faults;
+mod rules;
 
 fn profile(name: &str) -> Profile {
     let (name, text) = DEFAULTS.iter().find(|(known, _)| *known == name).unwrap();
     Profile::check(name.parse().unwrap(), toml::from_str(text).unwrap()).unwrap()
 }
 
-fn changed(name: &str, change: impl FnOnce(&mut ProfileConfig)) -> Result<Profile, String> {
+fn changed(name: &str, change: impl FnOnce(&mut ProfileConfig)) -> Result<Profile, Faults> {
     let (name, text) = DEFAULTS.iter().find(|(known, _)| *known == name).unwrap();
     let mut config = toml::from_str(text).unwrap();
     change(&mut config);
@@ -212,6 +218,24 @@ fn keys_are_of_the_kinds_and_sizes_that_the_profile_takes() {
 }
 
 #[test]
+fn encipherment_is_left_out_for_keys_that_cannot_do_it() {
+    let with_key = |profile: &Profile, public_key| {
+        let wish = Wish { public_key, ..wish("", &["dns:a.example"]) };
+        decide(profile, wish).map(|permit| permit.key_usage().to_vec())
+    };
+    let server = profile("server");
+    assert_eq!(with_key(&server, rsa(2048)), Ok(vec![0, 2]));
+    assert_eq!(with_key(&server, p256()), Ok(vec![0]), "RFC 8813 3");
+    let kept = changed("server", |c| c.deviations = vec!["key-usage-unfit".into()]).unwrap();
+    assert_eq!(with_key(&kept, p256()), Ok(vec![0, 2]));
+    // Without any usage a key could be used for everything.
+    let only = changed("server", |c| c.extensions.key_usage = vec!["keyEncipherment".into()]);
+    let only = only.unwrap();
+    assert_eq!(with_key(&only, rsa(2048)), Ok(vec![2]));
+    assert_eq!(with_key(&only, p256()), Err(RefusalCode::KeyKind));
+}
+
+#[test]
 fn validity_follows_the_date_table() {
     let server = profile("server");
     let day = |text| UnixTime::from_date(text).unwrap();
@@ -246,37 +270,4 @@ fn no_certificate_outlives_its_issuer() {
     assert_eq!(ask(Some(11)).unwrap_err().code, RefusalCode::Validity, "a wish is not");
     let expired = server.permit(wish("", &["dns:a.example"]), NOW, UnixTime(NOW.0 - 1));
     assert_eq!(expired.unwrap_err().code, RefusalCode::Validity);
-}
-
-#[test]
-fn faults_of_a_written_profile_are_named() {
-    type Change = fn(&mut ProfileConfig);
-    let cases: [(&str, Change); 18] = [
-        ("ca = true needs console_only", |c| c.extensions.ca = true),
-        ("path_length", |c| c.extensions.path_length = Some(0)),
-        ("keyCertSign", |c| c.extensions.key_usage.push("keyCertSign".into())),
-        ("no usage", |c| c.extensions.key_usage.clear()),
-        ("not known", |c| c.extensions.key_usage.push("signing".into())),
-        ("any purpose", |c| c.extensions.extended_key_usage.clear()),
-        ("nor an OID", |c| c.extensions.extended_key_usage.push("server".into())),
-        ("no http://", |c| c.extensions.crl_urls.push("https://a.example/".into())),
-        ("no object identifier", |c| {
-            c.extensions.policies.push(PolicyConfig { oid: "x".into(), cps: None });
-        }),
-        ("no date", |c| c.validity.max[0].from = "2026-02-30".into()),
-        ("not after", |c| c.validity.max[1].from = "2020-01-01".into()),
-        ("within 1 to", |c| c.validity.max[0].days = 0),
-        ("no cap", |c| c.validity.max.clear()),
-        ("days_default is 0", |c| c.validity.days_default = 0),
-        ("below 2048", |c| c.keys.rsa_bits_min = Some(1024)),
-        ("is not P-256", |c| c.keys.curves.push("P-192".into())),
-        ("is not dns", |c| c.names.types.push("other".into())),
-        ("is not known", |c| c.subject.allowed.push("X".into())),
-    ];
-    for (expected, change) in cases {
-        let fault = changed("server", change).unwrap_err();
-        assert!(fault.contains(expected), "{fault} should say {expected}");
-    }
-    let unknown = toml::from_str::<ProfileConfig>(&format!("nonsense = 1\n{}", DEFAULTS[0].1));
-    assert!(unknown.unwrap_err().to_string().contains("nonsense"));
 }

@@ -1,25 +1,32 @@
 //! Signs CRLs when they are due, and hands them out in pieces.
 //!
 //! However many revocations wait, one CRL takes them all in. A number is spent on disk before
-//! its CRL is signed, so it rises strictly whatever breaks (invariant I7). A root's CRL is signed
-//! only at the console.
+//! its CRLs are signed, so it rises strictly in every scope whatever breaks (invariant I7). A
+//! root's CRLs are signed only at the console.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-use protocol::{
-    message::{Answer, CrlPiece, Digest, FetchCrl, Name, PIECE_MAX},
-    patch,
-};
+use protocol::message::{Answer, FetchCrl, Name};
 
 use super::{Random, Vault};
 use crate::{
-    authority::{Authority, crl},
-    calendar::{DAY_S, UnixTime},
+    authority::Authority,
+    calendar::UnixTime,
     clock::Moment,
-    durable,
     fault::Fault,
-    ledger::{CrlRow, Ledger},
+    ledger::{CrlRow, Ledger, scope_name},
 };
+
+mod files;
+mod outlook;
+mod round;
+mod transfers;
+
+pub(super) use files::follow;
+pub(crate) use files::write_number;
+pub(crate) use outlook::{Due, outlook};
+use round::{Cache, sign};
+use transfers::Transfers;
 
 /// A revocation waits no longer than this for its CRL, even when no frontend asks: limits allow
 /// 24 hours.
@@ -29,90 +36,44 @@ const REVOCATION_WAIT_S: i64 = 60;
 /// so many entries, which cost about a hundredth of a second, and never more than the wait above.
 const ENTRIES_PER_SECOND: u64 = 10_000;
 
-/// The most by which `crlnumber` may be ahead of the ledger: what a person's `openssl ca -gencrl`
-/// added, not what a damaged file says.
-const NUMBER_JUMP_MAX: u64 = 1 << 20;
-
-/// CRL files kept as patch references, newest first.
-const KEPT_CRLS: u64 = 8;
-
-/// Packed CRLs kept while the frontend fetches their pieces.
-const TRANSFERS_MAX: usize = 4;
-
-/// A CRL on its way to the frontend.
-#[derive(Debug)]
-struct Transfer {
-    authority: Name,
-    have: Option<Digest>,
-    crl: CrlRow,
-    packed: Vec<u8>,
-    packed_digest: Digest,
-}
-
-/// The packed CRLs that are being fetched.
+/// What the vault keeps for its CRLs.
 #[derive(Debug, Default)]
-pub(super) struct Transfers(VecDeque<Transfer>);
+pub(super) struct Crls {
+    caches: BTreeMap<Name, Cache>,
+    pub(super) transfers: Transfers,
+}
 
 impl Vault {
     /// Answers with the piece that is asked for, after signing a CRL if one is due.
     pub(super) fn fetch_crl(&mut self, now: Moment, fetch: &FetchCrl) -> Result<Answer, Fault> {
-        let Some(authority) = self.authorities.get(&fetch.authority) else {
-            return Ok(Answer::CrlUnknown {
-                authority: fetch.authority.clone(),
-                scope: fetch.scope,
-            });
-        };
-        if authority.signs_unattended() && self.is_stale(authority, now.unix())? {
-            self.sign_crl(&fetch.authority, now)?;
+        let (name, scope) = (&fetch.authority, fetch.scope);
+        let unknown = Answer::CrlUnknown { authority: name.clone(), scope };
+        let known = self.authorities.get(name).filter(|authority| authority.has_crl(scope));
+        let Some(authority) = known else { return Ok(unknown) };
+        // A long transfer is finished even if a newer CRL was signed meanwhile: were it begun
+        // anew each time, frequent revocations would keep it from ever arriving.
+        if let Some(position) = self.crls.transfers.resumed(fetch) {
+            return self.crls.transfers.piece(position, fetch, now);
         }
-        let authority = &self.authorities[&fetch.authority];
-        let Some(newest) = self.ledger.newest_crl(authority.id())? else {
-            return Ok(Answer::CrlUnknown {
-                authority: fetch.authority.clone(),
-                scope: fetch.scope,
-            });
+        if authority.signs_unattended() && self.is_stale(authority, now.unix())? {
+            self.sign_crl(name, now)?;
+        }
+        let authority = &self.authorities[name];
+        let Some(newest) = self.ledger.newest_crl_of(authority.id(), scope)? else {
+            return Ok(unknown);
         };
         if fetch.have == Some(newest.digest) {
-            self.transfers.0.retain(|transfer| transfer.authority != fetch.authority);
-            return Ok(Answer::CrlUnchanged {
-                authority: fetch.authority.clone(),
-                scope: fetch.scope,
-            });
+            self.crls.transfers.forget(name, scope);
+            return Ok(Answer::CrlUnchanged { authority: name.clone(), scope });
         }
-        let position = match self.transfers.position(fetch, newest.number) {
+        let position = match self.crls.transfers.position(fetch, newest.number) {
             Some(position) => position,
             None => match self.start_transfer(now, fetch, newest)? {
                 Some(position) => position,
-                None => {
-                    return Ok(Answer::CrlUnknown {
-                        authority: fetch.authority.clone(),
-                        scope: fetch.scope,
-                    });
-                }
+                None => return Ok(unknown),
             },
         };
-        let transfer = &self.transfers.0[position];
-        let offset = match fetch.resume {
-            Some((digest, offset))
-                if digest == transfer.packed_digest && offset < transfer.packed.len() as u64 =>
-            {
-                offset as usize
-            }
-            _ => 0,
-        };
-        let end = transfer.packed.len().min(offset + PIECE_MAX);
-        let piece = CrlPiece {
-            authority: fetch.authority.clone(),
-            scope: fetch.scope,
-            crl_number: transfer.crl.number,
-            crl_digest: transfer.crl.digest,
-            crl_length: transfer.crl.length,
-            packed_digest: transfer.packed_digest,
-            packed_length: transfer.packed.len() as u64,
-            offset: offset as u64,
-            bytes: transfer.packed[offset..end].to_vec().try_into().map_err(super::too_long)?,
-        };
-        Ok(Answer::CrlPiece(piece))
+        self.crls.transfers.piece(position, fetch, now)
     }
 
     /// Packs the newest CRL; nothing if its file is lost and nobody may sign another.
@@ -122,46 +83,39 @@ impl Vault {
         fetch: &FetchCrl,
         newest: CrlRow,
     ) -> Result<Option<usize>, Fault> {
-        let authority = &self.authorities[&fetch.authority];
+        let (name, scope) = (&fetch.authority, fetch.scope);
+        let authority = &self.authorities[name];
         // One patch and one whole for each CRL: packing costs time, and a peer may name any
         // reference.
         let reference = match fetch.have {
-            Some(digest) if !self.transfers.has_patch(&fetch.authority, newest.number) => {
-                reference(authority, &self.ledger, digest, newest.number)?
+            Some(digest) if !self.crls.transfers.has_patch(fetch, newest.number) => {
+                files::reference(authority, &self.ledger, scope, digest)?
             }
             _ => None,
         };
         if reference.is_none()
-            && let Some(position) = self.transfers.whole(&fetch.authority, newest.number)
+            && let Some(position) = self.crls.transfers.whole(fetch, newest.number)
         {
             return Ok(Some(position));
         }
-        let (crl, der) = match stored(authority, &newest) {
+        let (crl, der) = match files::stored(authority, &newest) {
             Some(der) => (newest, der),
             None => {
                 let unattended = authority.signs_unattended();
-                let (number, name) = (newest.number, &fetch.authority);
-                self.warn(format!("{name}: the file of CRL {number} is missing or damaged"));
+                let (number, of) = (newest.number, scope_name(scope));
+                self.warn(format!("{name}: the file of CRL {number} ({of}) is missing or damaged"));
                 if !unattended {
                     return Ok(None);
                 }
-                let crl = self.sign_crl(&fetch.authority, now)?;
-                let path = self.authorities[&fetch.authority].layout().crl(crl.number);
-                (crl, durable::read(&path)?)
+                self.sign_crl(name, now)?;
+                let authority = &self.authorities[name];
+                let newest = self.ledger.newest_crl_of(authority.id(), scope)?;
+                let Some(newest) = newest else { return Ok(None) };
+                let Some(der) = files::stored(authority, &newest) else { return Ok(None) };
+                (newest, der)
             }
         };
-        let packed = patch::pack_object(&der, reference.as_deref());
-        if self.transfers.0.len() == TRANSFERS_MAX {
-            self.transfers.0.pop_front();
-        }
-        self.transfers.0.push_back(Transfer {
-            authority: fetch.authority.clone(),
-            have: fetch.have.filter(|_| reference.is_some()),
-            packed_digest: Digest::of(&packed),
-            packed,
-            crl,
-        });
-        Ok(Some(self.transfers.0.len() - 1))
+        Ok(Some(self.crls.transfers.start(fetch, crl, &der, reference, now)))
     }
 
     /// Whether revocations wait that the newest CRL does not have, and a large CRL is not asked
@@ -184,165 +138,62 @@ impl Vault {
         for name in due {
             self.sign_crl(&name, now)?;
         }
-        self.transfers.0.retain(|transfer| self.authorities.contains_key(&transfer.authority));
+        self.crls.transfers.forget_idle(now);
         Ok(())
     }
 
-    fn sign_crl(&mut self, name: &Name, now: Moment) -> Result<CrlRow, Fault> {
+    fn sign_crl(&mut self, name: &Name, now: Moment) -> Result<(), Fault> {
         let time = self.signing_time(now)?;
         let authority = &self.authorities[name];
-        let crl = sign(authority, &mut self.ledger, time)?;
-        tracing::info!(authority = %name, crl_number = crl.number, entries = crl.entries, "CRL signed");
-        self.transfers.0.retain(|transfer| transfer.authority != *name);
-        self.follow_audit()?;
-        Ok(crl)
+        let cache = self.crls.caches.entry(name.clone()).or_default();
+        let signed = sign(authority, &mut self.ledger, cache, time);
+        if signed.is_err() {
+            // What the cache holds now is not known to be what the ledger says.
+            self.crls.caches.remove(name);
+        }
+        for crl in &signed? {
+            let scope = scope_name(crl.scope);
+            tracing::info!(authority = %name, scope, crl_number = crl.number, entries = crl.entries, "CRL signed");
+        }
+        self.follow_audit()
     }
 }
 
-impl Transfers {
-    /// The transfer that goes on with what the frontend has.
-    fn position(&self, fetch: &FetchCrl, number: u64) -> Option<usize> {
-        self.0.iter().position(|transfer| {
-            transfer.authority == fetch.authority
-                && transfer.have == fetch.have
-                && transfer.crl.number == number
-        })
-    }
-
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    fn has_patch(&self, authority: &Name, number: u64) -> bool {
-        self.0.iter().any(|transfer| {
-            transfer.authority == *authority
-                && transfer.have.is_some()
-                && transfer.crl.number == number
-        })
-    }
-
-    /// The transfer of a CRL that needs no reference.
-    fn whole(&self, authority: &Name, number: u64) -> Option<usize> {
-        self.0.iter().position(|transfer| {
-            transfer.authority == *authority
-                && transfer.have.is_none()
-                && transfer.crl.number == number
-        })
-    }
-}
-
+/// Whether CRLs are to be signed by the clock, or because a scope has none yet.
 fn is_due(authority: &Authority, ledger: &Ledger, now: UnixTime) -> Result<bool, Fault> {
-    let Some(newest) = ledger.newest_crl(authority.id())? else { return Ok(true) };
-    let refresh_s = i64::from(authority.config().crl.refresh_hours) * 3_600;
-    if now.0 - newest.this_update.0 >= refresh_s {
-        return Ok(true);
+    for scope in authority.crl_scopes() {
+        match ledger.newest_crl_of(authority.id(), scope)? {
+            Some(newest) if now.0 - newest.this_update.0 < refresh_s(authority) => {}
+            _ => return Ok(true),
+        }
     }
+    let Some(newest) = ledger.newest_crl(authority.id())? else { return Ok(true) };
     let waiting = ledger.first_revocation_after(authority.id(), newest.last_revocation)?;
     Ok(waiting.is_some_and(|since| now.0 - since.0 >= REVOCATION_WAIT_S))
 }
 
-/// Signs a CRL with every revocation that the ledger has, stores it, makes it the newest.
-pub(crate) fn sign(
+/// How old a CRL may become before it is signed anew.
+fn refresh_s(authority: &Authority) -> i64 {
+    i64::from(authority.config().crl.refresh_hours) * 3_600
+}
+
+/// Signs CRLs at the console: everything is read from the ledger, once. The full one comes first.
+pub(crate) fn sign_crls(
+    authority: &Authority,
+    ledger: &mut Ledger,
+    time: UnixTime,
+) -> Result<Vec<CrlRow>, Fault> {
+    sign(authority, ledger, &mut Cache::default(), time)
+}
+
+/// The same for who needs to know of the full CRL only.
+pub(crate) fn sign_crl(
     authority: &Authority,
     ledger: &mut Ledger,
     time: UnixTime,
 ) -> Result<CrlRow, Fault> {
-    // One at a time: the console may sign beside the vault.
-    let _lock = super::lock(authority)?;
-    let (_, ours) = ledger.counters(authority.id())?;
-    let theirs =
-        number_in_file(authority).filter(|next| next.saturating_sub(ours) <= NUMBER_JUMP_MAX);
-    let tx = ledger.begin(time)?;
-    tx.raise_crl_number(authority.id(), theirs.map_or(0, |next| next.saturating_sub(1)))?;
-    let number = tx.next_crl_number(authority.id())?;
-    tx.commit()?;
-
-    let last_revocation = ledger.last_revocation(authority.id())?;
-    let mut entries = crl::Entries::default();
-    ledger.for_each_revoked(authority.id(), |revocation| {
-        entries.push(&revocation);
-        Ok(())
-    })?;
-    let days = i64::from(authority.config().crl.next_update_days);
-    let next_update = UnixTime(time.0 + days * DAY_S);
-    let unsigned = crl::certificate_list(authority.issuer(), number, time, next_update, &entries);
-    let der = authority.sign_crl(&unsigned)?;
-    durable::directory(&authority.layout().file("crl"), 0o755)?;
-    durable::replace(&authority.layout().crl(number), &der, 0o644)?;
-
-    let row = CrlRow {
-        number,
-        this_update: time,
-        next_update,
-        entries: unsigned.entries(),
-        last_revocation,
-        digest: Digest::of(&der),
-        length: der.len() as u64,
-    };
-    let mut tx = ledger.begin(time)?;
-    tx.store_crl(authority.id(), &row)?;
-    tx.commit()?;
-    durable::replace_lazily(&authority.layout().file("crl/current.crl"), &der, 0o644)?;
-    write_number(authority, number)?;
-    remove_old(authority, number);
-    Ok(row)
-}
-
-/// Writes the number that `openssl ca -gencrl` would use next.
-pub(crate) fn write_number(authority: &Authority, number: u64) -> Result<(), Fault> {
-    let digits = format!("{:X}", number + 1);
-    let padded = if digits.len() % 2 == 1 { format!("0{digits}") } else { digits };
-    let path = authority.layout().file("crlnumber");
-    durable::replace_lazily(&path, format!("{padded}\n").as_bytes(), 0o644)
-}
-
-/// The number in `crlnumber`, where one can be read.
-fn number_in_file(authority: &Authority) -> Option<u64> {
-    let text = std::fs::read_to_string(authority.layout().file("crlnumber")).ok()?;
-    u64::from_str_radix(text.trim_end(), 16).ok()
-}
-
-/// Brings `crlnumber` and `crl/current.crl` to where the ledger is.
-pub(super) fn follow(authority: &Authority, ledger: &Ledger) -> Result<(), Fault> {
-    let (_, number) = ledger.counters(authority.id())?;
-    if number_in_file(authority).is_none_or(|next| next <= number) {
-        write_number(authority, number)?;
-    }
-    let Some(newest) = ledger.newest_crl(authority.id())? else { return Ok(()) };
-    let current = authority.layout().file("crl/current.crl");
-    let is_current = std::fs::read(&current).is_ok_and(|der| Digest::of(&der) == newest.digest);
-    match stored(authority, &newest).filter(|_| !is_current) {
-        Some(der) => durable::replace_lazily(&current, &der, 0o644),
-        None => Ok(()),
-    }
-}
-
-/// The file of a CRL, if it is there and as it was signed.
-fn stored(authority: &Authority, crl: &CrlRow) -> Option<Vec<u8>> {
-    let der = std::fs::read(authority.layout().crl(crl.number)).ok()?;
-    (Digest::of(&der) == crl.digest).then_some(der)
-}
-
-/// The CRL that the frontend holds, if we still have it.
-fn reference(
-    authority: &Authority,
-    ledger: &Ledger,
-    digest: Digest,
-    newest: u64,
-) -> Result<Option<Vec<u8>>, Fault> {
-    let oldest = newest.saturating_sub(KEPT_CRLS);
-    let number = ledger.crl_number_of(authority.id(), digest, oldest)?;
-    let bytes = number.and_then(|number| std::fs::read(authority.layout().crl(number)).ok());
-    Ok(bytes.filter(|bytes| Digest::of(bytes) == digest))
-}
-
-/// Removes the CRL file that is no longer needed as a reference. The ledger keeps its record.
-fn remove_old(authority: &Authority, number: u64) {
-    if let Some(old) = number.checked_sub(KEPT_CRLS) {
-        // A number that was spent without a CRL, or a file that a person took away, is no fault.
-        let _ = std::fs::remove_file(authority.layout().crl(old));
-    }
+    let mut signed = sign_crls(authority, ledger, time)?;
+    Ok(signed.swap_remove(0)) // a round signs the full CRL first, or fails
 }
 
 /// Eight random octets for a serial.

@@ -1,20 +1,21 @@
-//! Decides about one request inside the batch's transaction, and signs what came of it.
+//! Decides about one request inside the batch's transaction.
 //!
 //! `VettedCsr → Permit → LintedTbs → Intent → Certificate`: each step consumes the one before.
-//! Nothing here commits; nothing here is signed before the batch is on disk.
+//! Nothing here commits or signs.
 
-use std::{collections::BTreeMap, thread};
+use std::{collections::BTreeMap, sync::Arc};
 
 use protocol::message::{Answer, Digest, Name, RefusalCode, RequestId};
 
-use super::{Random, refused, reply_for, serial};
+use super::{Random, blocked, is_in_work, refused, reply_for, serial};
 use crate::{
     audit::Event,
     authority::Authority,
+    blocklist::Blocklist,
     calendar::UnixTime,
     call::{Issue, Reply},
     fault::Fault,
-    ledger::{Intent, Outcome, Transaction},
+    ledger::{Outcome, Transaction},
     lint, openpgp,
     profile::{Profile, Wish},
     refusal::Refusal,
@@ -23,9 +24,11 @@ use crate::{
 
 /// What decisions are made with.
 pub(super) struct Desk<'a> {
-    pub(super) authorities: &'a BTreeMap<Name, Authority>,
+    pub(super) authorities: &'a BTreeMap<Name, Arc<Authority>>,
     pub(super) openpgp: Option<&'a openpgp::CaKey>,
+    pub(super) blocklist: &'a Blocklist,
     pub(super) random: &'a mut Random,
+    pub(super) shapes: &'a mut lint::Shapes,
     pub(super) time: UnixTime,
 }
 
@@ -38,10 +41,8 @@ impl<'a> Desk<'a> {
         digest: Digest,
     ) -> Result<Seen, Fault> {
         match tx.known(id)? {
-            // Twice in one batch: a session broke while the first was on its way.
-            Some(known) if known.outcome == Outcome::Open && known.digest == digest => {
-                Ok(Seen::InWork)
-            }
+            // A session broke while the first was on its way.
+            Some(known) if is_in_work(&known, digest) => Ok(Seen::InWork),
             known => match reply_for(id, digest, known)? {
                 Reply::Answer(answer) => Ok(Seen::Answered(answer)),
                 Reply::Unknown | Reply::NotNow => Ok(Seen::New),
@@ -88,11 +89,16 @@ impl<'a> Desk<'a> {
             Ok(permit) => permit,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let public_key = &permit.wish().public_key;
+        if let Some(refusal) = blocked::refusal(tx, self.blocklist, profile, public_key)? {
+            return Ok(Err(refusal));
+        }
         let mut random = [0; 8];
         (self.random)(&mut random)?;
         let serial = serial(tx.next_serial_counter(authority.id())?, random)?;
         let tbs = tbs::certificate(authority.issuer(), &serial, &permit, profile)?;
-        let linted = lint::lint(tbs, authority.issuer(), serial, &permit, profile);
+        let linted =
+            lint::lint_next(tbs, authority.issuer(), serial, &permit, profile, self.shapes);
         Ok(linted.map(|tbs| Prepared { authority, profile, tbs }))
     }
 
@@ -119,7 +125,7 @@ impl<'a> Desk<'a> {
     }
 
     pub(super) fn authority(&self, name: &Name) -> Result<&'a Authority, Refusal> {
-        self.authorities.get(name).ok_or_else(|| {
+        self.authorities.get(name).map(Arc::as_ref).ok_or_else(|| {
             Refusal::new(RefusalCode::AuthorityUnknown, format!("there is no authority {name}"))
         })
     }
@@ -155,7 +161,7 @@ impl<'a> Desk<'a> {
 /// Whether a request was seen before.
 pub(super) enum Seen {
     New,
-    /// Earlier in the same batch: its answer serves both.
+    /// It is decided and not answered yet: its answer serves both.
     InWork,
     Answered(Answer),
 }
@@ -165,41 +171,4 @@ struct Prepared<'a> {
     authority: &'a Authority,
     profile: &'a Profile,
     tbs: lint::LintedTbs,
-}
-
-/// Signs every intent, on as many cores as there are; the certificates come in the same order.
-pub(super) fn sign_all(
-    authorities: &BTreeMap<Name, Authority>,
-    intents: &[Intent],
-) -> Result<Vec<Vec<u8>>, Fault> {
-    let sign = |intent: &Intent| {
-        let authority = authorities.values().find(|authority| authority.id() == intent.authority());
-        let authority = authority.ok_or_else(|| {
-            Fault::Configuration(format!(
-                "serial {} is to be signed by an authority whose directory is gone; restore it",
-                intent.serial()
-            ))
-        })?;
-        authority.sign(intent)
-    };
-    let cores = thread::available_parallelism().map_or(1, usize::from).min(intents.len());
-    if cores < 2 {
-        return intents.iter().map(sign).collect();
-    }
-    let chunk_len = intents.len().div_ceil(cores);
-    let chunks: Vec<Result<Vec<Vec<u8>>, Fault>> = thread::scope(|scope| {
-        let threads: Vec<_> = intents
-            .chunks(chunk_len)
-            .map(|chunk| scope.spawn(move || chunk.iter().map(sign).collect()))
-            .collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|_| Err(Fault::Internal("a signing thread failed".into())))
-        };
-        threads.into_iter().map(join).collect()
-    });
-    let mut signed = Vec::with_capacity(intents.len());
-    for chunk in chunks {
-        signed.extend(chunk?);
-    }
-    Ok(signed)
 }

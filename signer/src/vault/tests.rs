@@ -27,8 +27,12 @@ use crate::{
     intake,
 };
 
+mod blocked;
 mod crashes;
+mod crls;
 mod floods;
+mod packing;
+mod turns;
 
 /// A store with a root and an issuing authority of P-256, and the vault on it.
 struct Story {
@@ -179,7 +183,7 @@ impl Story {
 
     fn findings(&self) -> Vec<String> {
         let authorities = load_all(&self.store(), None).unwrap();
-        check(&self.store(), &authorities).unwrap().findings
+        check(&self.store(), &authorities, &mut |_| {}).unwrap().findings
     }
 
     fn index(&self) -> String {
@@ -682,7 +686,7 @@ fn crl_past_16_mib_arrives_whole_in_pieces_and_resumes_after_a_cut() {
             break;
         }
         if packed.len() == 100 * protocol::message::PIECE_MAX {
-            story.vault().transfers = crl::Transfers::default(); // as after a restart
+            story.vault().crls.transfers = Default::default(); // as after a restart
         }
     }
 }

@@ -42,7 +42,10 @@ pub(crate) fn nothing_undone(tree: &Tree) -> Vec<Finding> {
 pub(crate) fn no_sleep_in_tests(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in tree.rust() {
+        // A benchmark proves nothing, and has to let pauses pass that the programs keep.
+        let is_bench = file.path.starts_with("tests/src/bin/bench/");
         let is_test = file.path.starts_with("tests/") || file.path.contains("/tests/");
+        let is_test = is_test && !is_bench;
         let mut in_test = is_test;
         for (number, line) in file.lines() {
             in_test |= line.starts_with("#[cfg(test)]");
@@ -211,6 +214,7 @@ mod tests {
         assert!(!accepts(no_sleep_in_tests, "tests/tests/a.rs", &sleep));
         assert!(!accepts(no_sleep_in_tests, "a/src/b.rs", &format!("#[cfg(test)]\n{sleep}")));
         assert!(accepts(no_sleep_in_tests, "a/src/b.rs", &sleep));
+        assert!(accepts(no_sleep_in_tests, "tests/src/bin/bench/a.rs", &sleep));
     }
 
     #[test]

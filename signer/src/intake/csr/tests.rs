@@ -1,9 +1,6 @@
 //! Requests made by OpenSSL, and requests built byte by byte to be wrong in one place.
 
-use std::sync::LazyLock;
-
 use openssl::{
-    ec::{EcGroup, EcKey},
     hash::MessageDigest,
     nid::Nid,
     pkey::{PKey, Private},
@@ -14,49 +11,9 @@ use openssl::{
 };
 
 use super::*;
+use crate::intake::crafting::{P256, RSA, ec, oid, tlv};
 
 //------------ Building requests ---------------------------------------------
-
-static RSA: LazyLock<PKey<Private>> =
-    LazyLock::new(|| PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap());
-static P256: LazyLock<PKey<Private>> = LazyLock::new(|| ec(Nid::X9_62_PRIME256V1));
-
-fn ec(curve: Nid) -> PKey<Private> {
-    let group = EcGroup::from_curve_name(curve).unwrap();
-    PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
-}
-
-fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let content = parts.concat();
-    let mut bytes = vec![tag];
-    match content.len() {
-        length @ 0..0x80 => bytes.push(u8::try_from(length).unwrap()),
-        length => {
-            let octets: Vec<u8> =
-                length.to_be_bytes().into_iter().skip_while(|octet| *octet == 0).collect();
-            bytes.push(0x80 | u8::try_from(octets.len()).unwrap());
-            bytes.extend(octets);
-        }
-    }
-    bytes.extend(content);
-    bytes
-}
-
-fn oid(dotted: &str) -> Vec<u8> {
-    let arcs: Vec<u32> = dotted.split('.').map(|arc| arc.parse().unwrap()).collect();
-    let mut content = vec![u8::try_from(arcs[0] * 40 + arcs[1]).unwrap()];
-    for arc in &arcs[2..] {
-        let septets = (0..5).rev().map(|shift| (arc >> (7 * shift)) & 0x7f);
-        let mut septets: Vec<u32> = septets.skip_while(|septet| *septet == 0).collect();
-        if septets.is_empty() {
-            septets.push(0);
-        }
-        let last = septets.pop().unwrap();
-        content.extend(septets.iter().map(|septet| u8::try_from(septet | 0x80).unwrap()));
-        content.push(u8::try_from(last).unwrap());
-    }
-    tlv(tag::OID, &[&content])
-}
 
 fn attribute(kind: &str, string_type: u8, value: &[u8]) -> Vec<u8> {
     tlv(tag::SEQUENCE, &[&oid(kind), &tlv(string_type, &[value])])
@@ -271,6 +228,9 @@ fn csr_der_refuses_pem_trailing_bytes_two_requests_and_junk() {
 fn csr_size_is_checked_before_anything_is_parsed() {
     let refusal = vet(&vec![0x30; CSR_MAX + 1]).unwrap_err();
     assert!(refusal.text.contains("65537 bytes"), "{refusal}");
+    // Of the very size it is read, and found to be no DER.
+    let refusal = vet(&vec![0x30; CSR_MAX]).unwrap_err();
+    assert!(!refusal.text.contains("at most"), "{refusal}");
 }
 
 #[test]
@@ -301,10 +261,12 @@ fn csr_possession_refuses_a_signature_by_another_key_or_over_other_bytes() {
 #[test]
 fn csr_possession_refuses_a_signature_algorithm_of_another_kind_of_key() {
     let null: &[u8] = &[tag::NULL, 0];
-    let algorithm = tlv(tag::SEQUENCE, &[&oid("1.2.840.113549.1.1.11"), null]);
-    Draft { algorithm, ..Draft::new() }.refused(RefusalCode::CsrSignature);
-    let algorithm = tlv(tag::SEQUENCE, &[&oid("1.3.101.112")]);
-    Draft { algorithm, ..Draft::new() }.refused(RefusalCode::CsrSignature);
+    let rsa = tlv(tag::SEQUENCE, &[&oid("1.2.840.113549.1.1.11"), null]);
+    let edwards = tlv(tag::SEQUENCE, &[&oid("1.3.101.112")]);
+    for algorithm in [rsa, edwards] {
+        let text = Draft { algorithm, ..Draft::new() }.refused(RefusalCode::CsrSignature);
+        assert!(text.contains("does not belong to the request's key (ec:P-256)"), "{text}");
+    }
 }
 
 #[test]
@@ -320,6 +282,9 @@ fn csr_digest_takes_sha2_and_refuses_older_ones_by_name() {
         ("1.2.840.113549.1.1.4", MessageDigest::md5(), "MD5"),
         ("1.2.840.113549.1.1.5", MessageDigest::sha1(), "SHA-1"),
         ("1.2.840.113549.1.1.14", MessageDigest::sha224(), "SHA-224"),
+        // Refused by their names before anything is verified.
+        ("1.2.840.113549.1.1.2", MessageDigest::sha256(), "MD2"),
+        ("1.2.840.113549.1.1.3", MessageDigest::sha256(), "MD4"),
         ("2.16.840.1.101.3.4.3.14", MessageDigest::sha3_256(), "2.16.840.1.101.3.4.3.14"),
     ] {
         let text = Draft::rsa(algorithm, digest).refused(RefusalCode::CsrDigest);
@@ -344,6 +309,10 @@ fn csr_digest_refuses_parameters_that_do_not_belong_to_the_algorithm() {
     }
     let algorithm = tlv(tag::SEQUENCE, &[&oid("1.2.840.113549.1.1.11")]);
     Draft { algorithm, key: RSA.clone(), ..Draft::new() }.accepted();
+    let full: &[u8] = &[tag::NULL, 1, 0];
+    let algorithm = tlv(tag::SEQUENCE, &[&oid("1.2.840.113549.1.1.11"), full]);
+    let draft = Draft { algorithm, key: RSA.clone(), ..Draft::new() };
+    assert!(draft.refused(RefusalCode::CsrMalformed).contains("NULL has content"));
 }
 
 fn pss(fields: &[Vec<u8>], salt: i32) -> Draft {
@@ -382,6 +351,13 @@ fn csr_digest_takes_pss_with_sha2_throughout_and_nothing_else() {
     ] {
         pss(&fields, 32).refused(RefusalCode::CsrDigest);
     }
+    // As long as the largest modulus it is a salt, though no signature has it; longer it is none.
+    let long = |octets: u16| {
+        let [high, low] = octets.to_be_bytes();
+        tlv(tag::constructed(2), &[&[tag::INTEGER, 2, high, low]])
+    };
+    pss(&[digest(SHA256), mask(SHA256), long(2048)], 32).refused(RefusalCode::CsrSignature);
+    pss(&[digest(SHA256), mask(SHA256), long(2049)], 32).refused(RefusalCode::CsrMalformed);
     let trailer = tlv(tag::constructed(3), &[&[tag::INTEGER, 1, 1]]);
     for fields in
         [vec![digest(SHA256), mask(SHA256)], vec![digest(SHA256), mask(SHA256), salt(32), trailer]]
@@ -482,7 +458,11 @@ fn csr_attributes_refuse_doubles_and_malformed_ones() {
     let request = |oid: usize| extension_request(EXTENSION_REQUESTS[oid], &[]);
     let other = || other_attribute("1.2.840.113549.1.9.7");
     let no_value = tlv(tag::SEQUENCE, &[&oid("1.2.840.113549.1.9.7"), &tlv(tag::SET, &[])]);
-    let many: Vec<_> = (0..17).map(|n| other_attribute(&format!("1.2.840.{n}"))).collect();
+    let others = |count| -> Vec<_> {
+        (0..count).map(|n| other_attribute(&format!("1.2.840.{n}"))).collect()
+    };
+    Draft { attributes: others(16), ..Draft::new() }.accepted();
+    let many = others(17);
     for attributes in [
         vec![other(), other()],
         vec![request(0), request(0)],
@@ -569,12 +549,55 @@ fn csr_names_are_read_in_order() {
     assert_eq!(names, expected);
 }
 
+fn other_name(kind: &str, value: &[u8]) -> Vec<u8> {
+    tlv(tag::constructed(0), &[&oid(kind), &tlv(tag::constructed(0), &[value])])
+}
+
+const XMPP: &str = "1.3.6.1.5.5.7.8.5";
+
+#[test]
+fn csr_names_take_xmpp_addresses_as_the_one_other_name() {
+    let address = tlv(tag::UTF8_STRING, &[b"juliet@im.example.com"]);
+    let vetted = Draft::names(&[other_name(XMPP, &address)]).accepted();
+    assert_eq!(vetted.names()[0].to_string(), "xmpp:juliet@im.example.com");
+
+    let principal = tlv(tag::UTF8_STRING, &[b"u@example.com"]);
+    let text = Draft::names(&[other_name("1.3.6.1.4.1.311.20.2.3", &principal)])
+        .refused(RefusalCode::NameRule);
+    assert!(text.contains("1.3.6.1.4.1.311.20.2.3"), "{text}");
+    for value in ["julié@example.com".as_bytes(), b"", b"two words", b"a\0b", &[0xff]] {
+        let value = tlv(tag::UTF8_STRING, &[value]);
+        Draft::names(&[other_name(XMPP, &value)]).refused(RefusalCode::NameRule);
+    }
+    let ascii = tlv(tag::IA5_STRING, &[b"juliet@im.example.com"]);
+    let twice = [&address[..], &address].concat();
+    let after =
+        tlv(tag::constructed(0), &[&oid(XMPP), &tlv(tag::constructed(0), &[&address]), &ascii]);
+    let bare = tlv(tag::constructed(0), &[&oid(XMPP)]);
+    for name in [other_name(XMPP, &ascii), other_name(XMPP, &twice), after, bare] {
+        Draft::names(&[name]).refused(RefusalCode::CsrMalformed);
+    }
+}
+
+#[test]
+fn csr_names_of_other_types_are_refused_by_their_names() {
+    let directory = tlv(tag::constructed(4), &[&tlv(tag::SEQUENCE, &[])]);
+    for (name, word) in [
+        (tlv(tag::constructed(3), &[]), "x400Address"),
+        (directory, "directoryName"),
+        (tlv(tag::constructed(5), &[]), "ediPartyName"),
+        (tlv(tag::primitive(8), &[&[0x2a, 3]]), "registeredID"),
+        (tlv(tag::primitive(9), &[]), "unknown type"),
+    ] {
+        let text = Draft::names(&[name]).refused(RefusalCode::NameRule);
+        assert!(text.contains(word), "{text}");
+    }
+}
+
 #[test]
 fn csr_names_refuse_other_types_and_values_that_are_none() {
     let dns = |value: &[u8]| tlv(tag::primitive(2), &[value]);
-    let user_principal = tlv(tag::constructed(0), &[&oid("1.3.6.1.4.1.311.20.2.3")]);
     for names in [
-        vec![user_principal],
         vec![tlv(tag::constructed(4), &[&tlv(tag::SEQUENCE, &[])])],
         vec![tlv(tag::primitive(8), &[&[0x2a, 3]])],
         vec![dns(b"www.bank.org\0.evil.org")],

@@ -1,5 +1,7 @@
 //! What a hostile frontend or a captured gate can make the vault do, and what it cannot.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[test]
@@ -15,11 +17,11 @@ fn references_without_end_pack_a_crl_twice_at_most() {
         };
         assert!(matches!(story.fetch_crl(Some(have)), Answer::CrlPiece(_)));
     }
-    assert_eq!(story.vault().transfers.count(), 2, "one patch, one whole");
+    assert_eq!(story.vault().crls.transfers.count(), 2, "one patch, one whole");
     // Once the frontend has it, nothing of it is held.
     let Answer::CrlPiece(piece) = story.fetch_crl(None) else { panic!("a piece was expected") };
     assert!(matches!(story.fetch_crl(Some(piece.crl_digest)), Answer::CrlUnchanged { .. }));
-    assert_eq!(story.vault().transfers.count(), 0);
+    assert_eq!(story.vault().crls.transfers.count(), 0);
 }
 
 #[test]
@@ -29,7 +31,7 @@ fn lost_or_rotten_crl_file_is_replaced_by_the_next_crl() {
     let Answer::CrlPiece(piece) = story.fetch_crl(None) else { panic!("a piece was expected") };
     assert_eq!(piece.crl_number, 2);
     fs::write(story.file("crl/000002.crl"), b"rot").unwrap();
-    story.vault().transfers = crl::Transfers::default();
+    story.vault().crls.transfers = Default::default();
     let Answer::CrlPiece(piece) = story.fetch_crl(None) else { panic!("a piece was expected") };
     assert_eq!(piece.crl_number, 3);
     unpack(&piece.bytes, None);
@@ -120,4 +122,76 @@ fn no_authority_is_made_below_one_that_may_certify_none() {
     let why = story.console(&[&below[..], &["--issued-by", "issuing"]].concat()).unwrap_err();
     assert!(why.contains("path length 0"), "{why}");
     assert!(!story.store().join("authorities/below").exists());
+}
+
+#[test]
+fn a_hundred_thousand_requests_leave_no_work_file() {
+    const REQUESTS: u32 = 100_000;
+    let mut story = Story::new();
+    story.issued("first.example.org"); // so that every file that belongs to a store is there
+    let now = story.now;
+    story.vault().tick(now).unwrap();
+    let before = files_of(&story.store());
+
+    let template = story.request("host.example.org");
+    let mut issued = BTreeSet::new();
+    let (mut refused, mut repeated) = (0, 0);
+    let mut number = 0;
+    while number < REQUESTS {
+        let batch = (0..BATCH_MAX as u32).map(|_| {
+            number += 1;
+            story.next_id += 1;
+            let mut issue = template.clone();
+            // One in 25 is good, one in five comes again, the others are against the rules.
+            match number % 25 {
+                0 => {}
+                1..=5 => story.next_id -= 1,
+                _ => issue.days = Some(65_535),
+            }
+            let id = story.id();
+            issue.id = id;
+            issue.digest = Digest::of(id.as_bytes());
+            Tagged { tag: number.into(), body: Call::Issue(Box::new(issue)) }
+        });
+        let batch: Vec<_> = batch.collect();
+        let now = story.now;
+        let asked = batch.len();
+        let replies = story.vault.as_mut().unwrap().handle(now, batch).unwrap();
+        assert_eq!(replies.len(), asked);
+        for reply in replies {
+            match reply.body {
+                Reply::Answer(Answer::Issued { certificate, .. }) => {
+                    let der = X509::from_der(&certificate).unwrap();
+                    repeated += u32::from(!issued.insert(serial_of(&der)));
+                }
+                Reply::Answer(Answer::Refused { code: RefusalCode::Validity, .. }) => refused += 1,
+                other => panic!("an answer was expected: {other:?}"),
+            }
+        }
+    }
+    let now = story.now;
+    story.vault().tick(now).unwrap();
+    assert!(issued.len() >= 4_000 && repeated >= 4_000, "{} and {repeated}", issued.len());
+    assert!(refused >= 76_000, "{refused}");
+
+    let copies: BTreeSet<PathBuf> =
+        issued.iter().map(|serial| story.file(&format!("newcerts/{serial}.pem"))).collect();
+    let added: BTreeSet<PathBuf> = files_of(&story.store()).difference(&before).cloned().collect();
+    let is_segment = |path: &&PathBuf| path.parent().is_some_and(|at| at.ends_with("audit"));
+    let others: Vec<_> = added.difference(&copies).filter(|path| !is_segment(path)).collect();
+    assert_eq!(others, Vec::<&PathBuf>::new());
+    assert!(copies.is_subset(&added));
+}
+
+/// Every file below a directory.
+fn files_of(directory: &std::path::Path) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(files_of(&path)),
+            false => drop(files.insert(path)),
+        }
+    }
+    files
 }

@@ -14,8 +14,13 @@ pub(crate) struct Csrs {
 }
 
 impl Csrs {
-    /// Makes `count` CSRs on all cores.
+    /// Makes `count` CSRs with RSA-2048 keys on all cores.
     pub(crate) fn make(count: usize) -> Result<Self> {
+        Self::make_of(count, "rsa:2048")
+    }
+
+    /// Makes `count` CSRs with keys of this kind on all cores.
+    pub(crate) fn make_of(count: usize, key: &str) -> Result<Self> {
         let world = World::new(Cable::Unix)?;
         let world_of_all = &world;
         let cores = cores();
@@ -24,7 +29,9 @@ impl Csrs {
                 .map(|core| {
                     scope.spawn(move || {
                         let numbers = (core..count).step_by(cores);
-                        numbers.map(|number| one(world_of_all, number)).collect::<Result<Vec<_>>>()
+                        numbers
+                            .map(|number| one(world_of_all, number, key))
+                            .collect::<Result<Vec<_>>>()
                     })
                 })
                 .collect();
@@ -34,6 +41,15 @@ impl Csrs {
                 .collect::<Result<Vec<_>>>()
         })?;
         Ok(Self { files: made.into_iter().flatten().collect(), world })
+    }
+
+    /// Their bytes in DER with the host names that they ask for.
+    pub(crate) fn ders(&self) -> Result<Vec<(Vec<u8>, String)>> {
+        let der = |(file, name): &(String, String)| {
+            let der = self.world.openssl(&["req", "-in", file, "-outform", "DER"])?.stdout;
+            Ok((der, name.trim_start_matches("dns:").to_owned()))
+        };
+        self.files.iter().map(der).collect()
     }
 
     /// The words that ask for this CSR's certificate.
@@ -47,8 +63,8 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-fn one(world: &World, number: usize) -> Result<(String, String)> {
+fn one(world: &World, number: usize, key: &str) -> Result<(String, String)> {
     let host = format!("host-{number}.example.org");
-    let csr = world.csr(&format!("csr-{number}"), "rsa:2048", &format!("/CN={host}"))?;
+    let csr = world.csr(&format!("csr-{number}"), key, &format!("/CN={host}"))?;
     Ok((csr, format!("dns:{host}")))
 }

@@ -9,10 +9,12 @@ use std::{env, process::ExitCode};
 use anyhow::{Context, Result, bail};
 
 mod csrs;
+mod figures;
 mod line;
 mod peers;
 mod report;
 mod sizes;
+mod store;
 mod unlimited;
 
 use report::Report;
@@ -39,6 +41,15 @@ struct Options {
 }
 
 fn bench() -> Result<()> {
+    if env::args().nth(1).as_deref() == Some("store") {
+        return match store::Options::read(env::args().skip(2))? {
+            Some(options) => store::bench(&options),
+            None => {
+                println!("{}", store::USAGE);
+                Ok(())
+            }
+        };
+    }
     let Some(options) = Options::read(env::args().skip(1))? else {
         println!("{USAGE}");
         return Ok(());
@@ -93,6 +104,7 @@ impl Options {
 }
 
 const USAGE: &str = "\
+bench store ...                     the store at a million certificates (bench store --help)
 bench [--json] [--requests N] [--sizes N,N,...] [--no-line] [--no-unlimited]
 
   --requests N       requests queued at 115,200 baud (200)

@@ -102,7 +102,7 @@ impl Report {
 }
 
 impl Target {
-    fn is_kept(self, value: f64) -> bool {
+    pub(crate) fn is_kept(self, value: f64) -> bool {
         match self {
             Self::AtLeast(limit) => value >= limit,
             Self::AtMost(limit) => value <= limit,
@@ -120,7 +120,7 @@ impl std::fmt::Display for Target {
 }
 
 /// Three significant figures are what such a measurement is worth.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),

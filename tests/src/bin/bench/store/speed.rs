@@ -1,0 +1,49 @@
+//! What `openssl speed` says of this machine.
+
+use anyhow::{Context, Result};
+use tests::{Cable, World};
+
+use crate::{csrs::cores, figures::Figures};
+
+/// Signatures per second by wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speed {
+    /// One process, times the cores.
+    pub(super) one_times_cores: f64,
+    /// As many processes as cores at the same time.
+    pub(super) together: f64,
+}
+
+pub(super) fn measure(figures: &mut Figures) -> Result<()> {
+    let rsa = rsa4096()?;
+    let what = "openssl speed, RSA-4096: one process, times cores";
+    figures.add("openssl_speed_rsa4096_per_s", rsa.one_times_cores, "/s", what);
+    let what = "  as many processes as cores at once";
+    figures.add("openssl_speed_rsa4096_together_per_s", rsa.together, "/s", what);
+    let p256 = speed("ecdsap256", "256 bits ecdsa")?;
+    let what = "openssl speed, P-256: one process, times cores";
+    figures.add("openssl_speed_p256_per_s", p256.one_times_cores, "/s", what);
+    Ok(())
+}
+
+/// RSA-4096 with all that `openssl speed` knows to make it fast.
+pub(super) fn rsa4096() -> Result<Speed> {
+    speed("rsa4096", "rsa 4096 bits")
+}
+
+fn speed(algorithm: &str, line: &str) -> Result<Speed> {
+    let world = World::new(Cable::Unix)?;
+    let cores = cores();
+    let processes = cores.to_string();
+    // By wall clock: with several processes the processor time of the first alone would count.
+    let run = |options: &[&str]| -> Result<f64> {
+        let fixed = ["speed", "-elapsed", "-seconds", "5"];
+        let text = world.openssl(&[&fixed[..], options, &[algorithm]].concat())?.text();
+        // rsa 4096 bits 0.003777s 0.000058s    264.8  17301.0
+        let found = text.lines().find_map(|said| said.trim().strip_prefix(line));
+        let rate = found.and_then(|rest| rest.split_whitespace().rev().nth(1));
+        Ok(rate.with_context(|| format!("openssl speed said {text}"))?.parse()?)
+    };
+    let one = run(&[])?;
+    Ok(Speed { one_times_cores: one * cores as f64, together: run(&["-multi", &processes])? })
+}
