@@ -147,8 +147,9 @@ pub struct Revoke {
     /// Which certificate, PEM or DER; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "serial")]
     pub cert: Option<PathBuf>,
-    /// Many certificates, one a line: [AUTHORITY] SERIAL-or-FILE [REASON]; # begins a comment, - is
-    /// standard input. Every line is checked before anything is queued
+    /// Many certificates, one a line: AUTHORITY SERIAL-or-FILE REASON, the first and last as
+    /// needed; # begins a comment, - is standard input. Every line is checked before anything is
+    /// queued
     #[arg(long, value_name = "FILE", conflicts_with_all = ["serial", "cert"])]
     pub list: Option<PathBuf>,
     /// Why: unspecified, keyCompromise, CACompromise, affiliationChanged, superseded,

@@ -3,7 +3,7 @@
 //! The store holds one compact file, made by `signer blocklist import`; it is searched on disk, so
 //! memory does not grow with it. What an operator blocks by hand is in the ledger. This room
 //! answers whether a key is listed; it never decides what becomes of a request, and never writes
-//! but in [`import`].
+//! but in `import`.
 
 use std::{
     io,

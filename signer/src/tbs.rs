@@ -260,7 +260,7 @@ pub fn distribution_points(urls: &[String]) -> Vec<u8> {
     der::element(tag::SEQUENCE, &points.concat())
 }
 
-/// NameConstraints { [0] permitted, [1] excluded }; minimum is 0 and left out.
+/// `NameConstraints { [0] permitted, [1] excluded }`; minimum is 0 and left out.
 fn name_constraints(subtrees: &Subtrees) -> Vec<u8> {
     let list = |number: u8, bases: &[Subtree]| {
         let base = |subtree: &Subtree| match subtree {

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct ImportArguments {
     /// The configuration file of `openssl ca`
     file: PathBuf,
-    /// The authority's section, as `openssl ca -name`; without it default_ca in [ca]
+    /// The authority's section, as `openssl ca -name`; without it default_ca of the section ca
     #[arg(long)]
     section: Option<String>,
     /// The extensions' section, as `openssl ca -extensions`; without it x509_extensions

@@ -1,5 +1,5 @@
 //! One SPKAC (Netscape's SignedPublicKeyAndChallenge) in DER becomes a
-//! [`VettedCsr`](super::csr::VettedCsr) without any name.
+//! [`VettedCsr`] without any name.
 //!
 //! Browsers made them from `<keygen>`; `openssl spkac` makes them still. It holds a key, a
 //! challenge and a signature, nothing else: subject and names come from the request's own fields,
