@@ -155,6 +155,17 @@ impl Bare {
         Ok(Flood { issued, others, took })
     }
 
+    /// Does nothing for a while but keep the cable up.
+    pub fn pause(&mut self, duration: Duration) -> Result<()> {
+        let end = Instant::now() + duration;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            self.cable.turn();
+            self.collect()?;
+            self.wait(left)?;
+        }
+        Ok(())
+    }
+
     /// Bytes that came over the cable so far, frames and all.
     pub fn bytes_received(&self) -> u64 {
         self.cable.counters().link.bytes_received
@@ -178,6 +189,13 @@ impl Bare {
         }
         let left = deadline.checked_duration_since(Instant::now());
         let left = left.ok_or_else(|| anyhow!("nothing came in {WITHIN:?}"))?;
+        self.wait(left)?;
+        self.cable.turn();
+        self.collect()
+    }
+
+    /// Waits for the cable, but not for longer than `left`.
+    fn wait(&self, left: Duration) -> Result<()> {
         let wait = self.cable.timeout().map_or(left, |timeout| timeout.min(left));
         // A millisecond more than too early: poll knows no less.
         let wait = PollTimeout::try_from(wait + Duration::from_millis(1))?;
@@ -186,11 +204,9 @@ impl Bare {
             None => poll(&mut [], wait),
         };
         match polled {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        self.cable.turn();
-        self.collect()
     }
 
     fn collect(&mut self) -> Result<()> {

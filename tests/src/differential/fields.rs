@@ -24,9 +24,10 @@ impl Fields {
         Self::read(certificate, 1)
     }
 
-    /// Of a certificate of openssl's: n days end at the same second, n days later.
+    /// Of a certificate of openssl's: n days end at the same second, n days later; or one second
+    /// after it, since it asks the clock once for each end.
     pub fn of_theirs(certificate: &[u8]) -> Result<Self> {
-        Self::read(certificate, 0)
+        Self::read(certificate, 0).or_else(|_| Self::read(certificate, -1))
     }
 
     fn read(certificate: &[u8], missing_seconds: i64) -> Result<Self> {

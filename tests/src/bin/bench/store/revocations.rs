@@ -58,7 +58,7 @@ fn large_crl(figures: &mut Figures) -> Result<World> {
     let (mut have, _) = fetch(&mut bare, None)?;
     let (mut took, mut bytes) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        thread::sleep(PAUSE);
+        bare.pause(PAUSE)?;
         let one = serials.pop().context("a certificate is left")?;
         let request = revocation(&mut bare, &one)?;
         let before = bare.bytes_received();
@@ -78,7 +78,7 @@ fn large_crl(figures: &mut Figures) -> Result<World> {
     let what = "  bytes to the frontend for it, all of them";
     figures.promised("revoke_to_crl_100k_wire_bytes", median(bytes), "B", what, target);
     revoke(&mut bare, serials)?;
-    thread::sleep(PAUSE);
+    bare.pause(PAUSE)?;
     drop(bare);
     world.stop()?;
     Ok(world)
@@ -145,7 +145,7 @@ fn fetch(bare: &mut Bare, have: Option<Digest>) -> Result<(Digest, u64)> {
             }
             // Signed by the clock, a moment later.
             Answer::CrlUnchanged { .. } if start.elapsed() < WAIT_MAX => {
-                thread::sleep(Duration::from_millis(1));
+                bare.pause(Duration::from_millis(1))?;
             }
             other => bail!("a piece of the CRL was expected: {other:?}"),
         }
