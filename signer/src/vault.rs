@@ -53,6 +53,9 @@ pub const BATCH_MAX: usize = 256;
 /// gate that was captured could ask for one answer without end.
 const WAITING_MAX: usize = 4 * BATCH_MAX;
 
+/// An index of up to so many lines shows a revocation before it is answered: some 20 ms.
+const INDEX_AT_ONCE_MAX: u64 = 10_000;
+
 /// How far the clock may stand behind the last signature before the vault stops: what a time
 /// server's small corrections need.
 const CLOCK_TOLERANCE_S: i64 = 5;
@@ -515,10 +518,12 @@ impl Vault {
             let certificate = certificate.try_into().map_err(too_long)?;
             self.answer(work, id, Answer::Certified { id, certificate });
         }
-        for name in std::mem::take(&mut work.revoked) {
-            self.files.note_revocation(&name);
+        let revoked = std::mem::take(&mut work.revoked);
+        revoked.iter().for_each(|name| self.files.note_revocation(name));
+        // A long index is written by the clock: the answers and the CRL do not wait for it.
+        if !revoked.is_empty() && self.ledger.issued()? <= INDEX_AT_ONCE_MAX {
+            self.follow_revocations(now)?;
         }
-        self.follow_revocations(now)?;
         self.follow_audit()
     }
 
