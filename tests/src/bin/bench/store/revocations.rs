@@ -49,7 +49,7 @@ fn large_crl(figures: &mut Figures) -> Result<World> {
     let mut world = World::new(Cable::Unix)?;
     world.found("ec:P-256")?;
     world.start_signer()?;
-    let mut bare = Bare::connect(&world.frontend_link(), 0xc41)?;
+    let mut bare = Bare::connect_to(&world, 0xc41)?;
     issue(&mut bare, &world, LARGE + RUNS)?;
     let mut serials = serials(&world)?;
     revoke(&mut bare, serials.split_off(RUNS))?;
@@ -156,7 +156,7 @@ fn many_over_the_line(figures: &mut Figures) -> Result<()> {
     world.found("ec:P-256")?;
     world.start_wire()?;
     world.start_signer()?;
-    let mut bare = Bare::connect(&world.frontend_link(), 0x1128)?;
+    let mut bare = Bare::connect_to(&world, 0x1128)?;
     issue(&mut bare, &world, MANY)?;
     drop(bare);
     let list =
@@ -199,7 +199,7 @@ fn long_crl_with_cuts(store: &World, figures: &mut Figures) -> Result<()> {
     // What a whole transfer takes, without cuts.
     let mut unix = World::kept(&store.path(""), Cable::Unix)?;
     unix.start_signer()?;
-    let mut bare = Bare::connect(&unix.frontend_link(), 0x65)?;
+    let mut bare = Bare::connect_to(&unix, 0x65)?;
     let (_, packed) = fetch(&mut bare, None)?;
     drop(bare);
     unix.stop()?;
