@@ -16,6 +16,7 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    audit::{copy::LogCopy, fetch::LogFetch},
     catalogue::{Catalogues, Trusted},
     clock::Now,
     crl::{
@@ -31,12 +32,14 @@ use crate::{
 mod connection;
 mod desk;
 mod hints;
+mod import;
 
 use connection::Connection;
 pub use connection::WINDOW;
 use desk::Desk;
 pub use hints::Exchange;
 use hints::Hints;
+pub use import::CrlNews;
 
 #[cfg(test)]
 mod tests;
@@ -123,6 +126,7 @@ pub struct Carrier {
     fetches: Fetches,
     /// CRLs that do not show yet what was revoked.
     revoked: BTreeSet<CrlName>,
+    log: LogFetch,
     counters: Counters,
     /// What exists only while the session is up.
     connection: Option<Connection>,
@@ -130,7 +134,7 @@ pub struct Carrier {
 
 impl Carrier {
     /// A carrier of what is in `store`.
-    pub fn new(store: Store, mirror: Mirror) -> Result<Self, CarrierError> {
+    pub fn new(store: Store, mirror: Mirror, log: LogCopy) -> Result<Self, CarrierError> {
         let catalogues = Catalogues(store.connection());
         let (trusted, generation) = (catalogues.trusted()?, catalogues.generation()?);
         for name in trusted.authorities.values().flat_map(all_of) {
@@ -144,6 +148,7 @@ impl Carrier {
             hints: Hints::default(),
             fetches: Fetches::default(),
             revoked: BTreeSet::new(),
+            log: LogFetch::new(log),
             counters: Counters::default(),
             connection: None,
         })
@@ -165,6 +170,9 @@ impl Carrier {
         if connection.is_busy() || !self.revoked.is_empty() || !self.fetches.is_idle(now.instant) {
             return Work::Busy;
         }
+        if self.log.holds(now.instant) {
+            return Work::Busy;
+        }
         let doubtful = connection.doubts() || self.fetches.is_failing();
         if doubtful { Work::Doubtful } else { Work::Idle }
     }
@@ -179,6 +187,7 @@ impl Carrier {
         connection.acknowledge(now.instant, &queue.unacknowledged(connection::ACKNOWLEDGE_AT_UP)?);
         self.connection = Some(connection);
         self.hints.handle_up();
+        self.log.handle_up(now.instant);
         let offered = self.trusted.authorities.values().filter(|authority| authority.offered);
         self.fetches.handle_up(now.instant, offered.flat_map(all_of));
         Ok(())
@@ -188,6 +197,7 @@ impl Carrier {
     pub fn handle_down(&mut self) {
         self.connection = None;
         self.fetches.handle_down();
+        self.log.handle_down();
     }
 
     /// Another process may have put something into the store.
@@ -224,6 +234,7 @@ impl Carrier {
             hints: &mut self.hints,
             fetches: &mut self.fetches,
             revoked: &mut self.revoked,
+            log: &mut self.log,
             counters: &mut self.counters,
             connection,
         };
@@ -250,6 +261,7 @@ impl Carrier {
         match &request {
             Request::TimeHint(_) => self.hints.handle_unsent(),
             Request::FetchCrl(question) => self.fetches.handle_unasked(question),
+            Request::FetchLog(_) => self.log.handle_unsent(now.instant),
             _ => {}
         }
         if let Some(connection) = &mut self.connection {
@@ -322,12 +334,18 @@ impl Carrier {
             return Ok(Some(request));
         }
         let acknowledged = connection.next_acknowledgement(now.instant);
-        if let Some(ids) = &acknowledged {
+        if let Some(ids) = acknowledged {
             let transaction = self.store.transaction()?;
-            Queue(&transaction).mark_acknowledged(ids)?;
+            Queue(&transaction).mark_acknowledged(&ids)?;
             transaction.commit()?;
+            return Ok(Some(Request::Acknowledge(ids)));
         }
-        Ok(acknowledged.map(Request::Acknowledge))
+        if !connection.takes_bulk(now.instant) {
+            return Ok(None);
+        }
+        let idle = !connection.is_busy() && !self.fetches.is_fetching();
+        let question = self.log.poll_ask(now, idle, self.store.connection())?;
+        Ok(question.map(Request::FetchLog))
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) and [`poll_send`](Self::poll_send) have
@@ -336,7 +354,9 @@ impl Carrier {
         let connection = self.connection.as_ref()?;
         let hint = self.hints.poll_timeout();
         let fetch = self.fetches.poll_timeout().filter(|_| connection.is_ready());
-        let soonest = [Some(connection.poll_timeout()), Some(hint), fetch];
+        let idle = !connection.is_busy() && !self.fetches.is_fetching();
+        let log = connection.is_ready().then(|| self.log.poll_timeout(idle));
+        let soonest = [Some(connection.poll_timeout()), Some(hint), fetch, log];
         // What is due already but blocked waits for its lane.
         soonest.into_iter().flatten().min().map(|at| connection.not_before_unblocked(at))
     }

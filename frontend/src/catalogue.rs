@@ -4,7 +4,7 @@
 //! signer later shows another one, the pinned one stays in force and an alarm stands until a
 //! person runs `frontend catalogue accept`. Nothing here checks an answer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use openssl::{
     pkey::{PKey, Public},
@@ -13,7 +13,10 @@ use openssl::{
 use protocol::{
     bounded::List,
     codec,
-    message::{AuthorityEntry, Catalogue, Digest, MESSAGE_MAX, Name, ProfileEntry},
+    message::{
+        AuthorityEntry, Catalogue, DEFAULT_POLICY, Digest, MESSAGE_MAX, Name, OpenPgpEntry,
+        OpenPgpPolicyEntry, ProfileEntry,
+    },
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use sequoia_openpgp::{Cert, parse::Parse};
@@ -161,13 +164,55 @@ fn issued_by(certificate: &X509, issuer: &X509) -> bool {
         && issuer.public_key().is_ok_and(|key| certificate.verify(&key).unwrap_or(false))
 }
 
+/// An OpenPGP authority whose certificate is pinned by its fingerprint.
+#[derive(Clone, Debug)]
+pub struct OpenPgpAuthority {
+    /// Its name in requests.
+    pub name: Name,
+    /// By which policies it certifies, as the signer said last; empty if it is no longer shown.
+    pub policies: Vec<OpenPgpPolicyEntry>,
+    /// Whether the signer's last catalogue has it.
+    pub offered: bool,
+    cert: Arc<Cert>,
+    certificate: Vec<u8>,
+}
+
+impl OpenPgpAuthority {
+    fn load(name: &Name, certificate: &[u8]) -> Option<Self> {
+        let cert = Cert::from_bytes(certificate).ok().filter(|cert| !cert.is_tsk())?;
+        Some(Self {
+            name: name.clone(),
+            policies: Vec::new(),
+            offered: false,
+            cert: Arc::new(cert),
+            certificate: certificate.to_vec(),
+        })
+    }
+
+    /// Its certificate.
+    pub fn cert(&self) -> &Cert {
+        &self.cert
+    }
+
+    /// Its certificate, binary.
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// The policy that a request by this name asks for; without a name, the default one.
+    pub fn policy(&self, name: Option<&Name>) -> Option<&OpenPgpPolicyEntry> {
+        let name = name.map_or(DEFAULT_POLICY, Name::as_str);
+        self.policies.iter().find(|policy| policy.name.as_str() == name)
+    }
+}
+
 /// Everything the frontend trusts at present.
 #[derive(Clone, Debug, Default)]
 pub struct Trusted {
     /// The authorities by name.
     pub authorities: BTreeMap<Name, Authority>,
-    /// The signer's OpenPGP certificate.
-    pub openpgp: Option<Cert>,
+    /// The OpenPGP authorities by name.
+    pub openpgp: BTreeMap<Name, OpenPgpAuthority>,
     /// The digest of the signer's last catalogue; `None` if there never was one.
     pub catalogue: Option<Digest>,
 }
@@ -193,8 +238,8 @@ impl Catalogues<'_> {
         for entry in catalogue.authorities.iter() {
             doubts.extend(self.receive_authority(entry, unix_us)?);
         }
-        if let Some(openpgp) = &catalogue.openpgp {
-            doubts.extend(self.receive_openpgp(openpgp, unix_us)?);
+        for entry in catalogue.openpgp.iter() {
+            doubts.extend(self.receive_openpgp(entry, unix_us)?);
         }
         if doubts.is_empty() {
             Alarms(self.0).clear(CATALOGUE)?;
@@ -253,25 +298,27 @@ impl Catalogues<'_> {
 
     fn receive_openpgp(
         &self,
-        certificate: &[u8],
+        entry: &OpenPgpEntry,
         unix_us: i64,
     ) -> Result<Option<String>, StoreError> {
-        let Ok(seen) = Cert::from_bytes(certificate) else {
-            return Ok(Some("the signer's OpenPGP certificate cannot be parsed".to_owned()));
+        let OpenPgpEntry { name, certificate, .. } = entry;
+        let Some(seen) = OpenPgpAuthority::load(name, certificate) else {
+            return Ok(Some(format!(
+                "the certificate of OpenPGP authority `{name}` cannot be parsed"
+            )));
         };
-        match self.pinned_openpgp()? {
-            Some(pinned) if pinned.fingerprint() != seen.fingerprint() => Ok(Some(format!(
-                "the signer shows OpenPGP certificate {} where {} is pinned",
-                seen.fingerprint(),
-                pinned.fingerprint()
-            ))),
-            _ => {
-                let pinned = self.pin_row(OPENPGP)?.map(|row| row.0);
-                if pinned.as_deref() != Some(certificate) {
-                    self.pin(OPENPGP, certificate, &[], unix_us)?;
-                }
-                Ok(None)
+        match self.pinned_openpgp(name)? {
+            Some(pinned) if pinned.cert.fingerprint() != seen.cert.fingerprint() => {
+                Ok(Some(format!(
+                    "the signer shows OpenPGP certificate {} for authority `{name}` where {} is \
+                     pinned",
+                    seen.cert.fingerprint(),
+                    pinned.cert.fingerprint()
+                )))
             }
+            // The same key with a later expiry or another signature on it.
+            Some(pinned) if pinned.certificate == certificate[..] => Ok(None),
+            _ => self.pin(&pin_name(name), certificate, &[], unix_us).map(|()| None),
         }
     }
 
@@ -292,13 +339,13 @@ impl Catalogues<'_> {
                 changes.push(format!("authority `{}`: certificate SHA-256 {digest}", entry.name));
             }
         }
-        let shown = catalogue.openpgp.as_ref();
-        if let Some(Ok(seen)) = shown.map(|bytes| Cert::from_bytes(&bytes[..])) {
-            let pinned = self.pinned_openpgp()?;
-            if pinned.is_none_or(|pinned| pinned.fingerprint() != seen.fingerprint()) {
-                let bytes = shown.map(|bytes| &bytes[..]).unwrap_or_default();
-                self.pin(OPENPGP, bytes, &[], unix_us)?;
-                changes.push(format!("OpenPGP certificate {}", seen.fingerprint()));
+        for OpenPgpEntry { name, certificate, .. } in catalogue.openpgp.iter() {
+            let Some(seen) = OpenPgpAuthority::load(name, certificate) else { continue };
+            let pinned = self.pinned_openpgp(name)?;
+            if pinned.is_none_or(|pinned| pinned.cert.fingerprint() != seen.cert.fingerprint()) {
+                self.pin(&pin_name(name), certificate, &[], unix_us)?;
+                let fingerprint = seen.cert.fingerprint();
+                changes.push(format!("OpenPGP authority `{name}`: certificate {fingerprint}"));
             }
         }
         // Entries that cannot be trusted at all keep their alarm.
@@ -309,10 +356,22 @@ impl Catalogues<'_> {
     /// Everything that is trusted at present.
     pub fn trusted(&self) -> Result<Trusted, StoreError> {
         let last = self.last()?;
-        let mut trusted = Trusted { openpgp: self.pinned_openpgp()?, ..Trusted::default() };
-        for name in self.pinned_names()? {
-            if let Some(authority) = self.pinned(&name)? {
-                trusted.authorities.insert(name, authority);
+        let mut trusted = Trusted::default();
+        for text in self.pins()? {
+            let damaged = |_| StoreError::Damaged { what: "pin" };
+            match text.strip_prefix(OPENPGP) {
+                Some(text) => {
+                    let name: Name = text.parse().map_err(damaged)?;
+                    if let Some(authority) = self.pinned_openpgp(&name)? {
+                        trusted.openpgp.insert(name, authority);
+                    }
+                }
+                None => {
+                    let name = Name::try_from(text).map_err(damaged)?;
+                    if let Some(authority) = self.pinned(&name)? {
+                        trusted.authorities.insert(name, authority);
+                    }
+                }
             }
         }
         if let Some(catalogue) = last {
@@ -323,6 +382,12 @@ impl Catalogues<'_> {
                     authority.offered = true;
                     authority.delta_crl = entry.delta_crl;
                     authority.crl_shards = entry.crl_shards.min(CRL_SHARDS_MAX);
+                }
+            }
+            for entry in catalogue.openpgp {
+                if let Some(authority) = trusted.openpgp.get_mut(&entry.name) {
+                    authority.policies = entry.policies.into_vec();
+                    authority.offered = true;
                 }
             }
         }
@@ -341,13 +406,11 @@ impl Catalogues<'_> {
         Ok(codec::decode::<_, MESSAGE_MAX>(&bytes).ok())
     }
 
-    fn pinned_names(&self) -> Result<Vec<Name>, StoreError> {
-        let mut statement =
-            self.0.prepare_cached("SELECT name FROM pin WHERE name <> ?1 ORDER BY name")?;
-        let rows = statement.query_map(params![OPENPGP], |row| row.get::<_, String>(0))?;
-        let texts = rows.collect::<Result<Vec<_>, _>>()?;
-        let damaged = |_| StoreError::Damaged { what: "pin" };
-        texts.into_iter().map(|text| Name::try_from(text).map_err(damaged)).collect()
+    /// The names of all pins.
+    fn pins(&self) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.0.prepare_cached("SELECT name FROM pin ORDER BY name")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn pinned(&self, name: &Name) -> Result<Option<Authority>, StoreError> {
@@ -357,10 +420,10 @@ impl Catalogues<'_> {
         Authority::load(name, &certificate, chain.into_vec()).map(Some).map_err(|_| damaged)
     }
 
-    fn pinned_openpgp(&self) -> Result<Option<Cert>, StoreError> {
-        let Some((certificate, _)) = self.pin_row(OPENPGP)? else { return Ok(None) };
-        let damaged = |_| StoreError::Damaged { what: "pin" };
-        Cert::from_bytes(&certificate).map(Some).map_err(damaged)
+    fn pinned_openpgp(&self, name: &Name) -> Result<Option<OpenPgpAuthority>, StoreError> {
+        let Some((certificate, _)) = self.pin_row(&pin_name(name))? else { return Ok(None) };
+        let authority = OpenPgpAuthority::load(name, &certificate);
+        authority.map(Some).ok_or(StoreError::Damaged { what: "pin" })
     }
 
     fn pin_row(&self, name: &str) -> Result<Option<PinRow>, StoreError> {
@@ -397,8 +460,14 @@ type PinRow = (Vec<u8>, Vec<u8>);
 pub const CATALOGUE: &str = "catalogue";
 /// The note that counts changes of pins.
 const GENERATION: &str = "pins";
-/// The pin of the signer's OpenPGP certificate; no authority can have this name.
+/// What the pins of OpenPGP authorities begin with; no authority can have such a name. // stored
 const OPENPGP: &str = "openpgp:";
+
+/// The name of an OpenPGP authority's pin.
+fn pin_name(name: &Name) -> String {
+    format!("{OPENPGP}{name}")
+}
+
 /// As long as [`AuthorityEntry::chain`].
 type Chain = List<Vec<u8>, 8>;
 

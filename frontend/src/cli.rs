@@ -6,8 +6,9 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use protocol::{
-    message::{GeneralName, Name, RequestId, RevocationReason, Serial, Subject},
+    message::{GeneralName, Name, OpenPgpReason, RequestId, RevocationReason, Serial, Subject},
     port::PortSpec,
+    secure::PublicKey,
 };
 use serde_json::json;
 
@@ -53,6 +54,8 @@ FRONTEND_LOG sets the log level: error, warn, info, debug.";
 pub enum Command {
     /// Make the directory and an empty store in it
     Init,
+    /// Show this frontend's key for the cable, or take the signer's
+    Pair(Pair),
     /// Carry requests and answers over the cable until stopped
     Run(Run),
     /// Ask for a certificate for a CSR; prints the request's id
@@ -61,18 +64,38 @@ pub enum Command {
     Revoke(Revoke),
     /// Ask for certifications of an OpenPGP key's user IDs; prints the request's id
     Certify(Certify),
+    /// Show the certified OpenPGP keys, or write them out for others
+    #[command(name = "openpgp")]
+    OpenPgp {
+        /// What to do with them
+        #[command(subcommand)]
+        command: OpenPgpCommand,
+    },
     /// Show one request, or how everything is
     Status {
         /// A request's id
         #[arg(value_parser = queue::parse_id)]
         id: Option<RequestId>,
     },
-    /// Write what came back for a request: a certificate in PEM, an OpenPGP key with armour
+    /// Write what came back for a request: a certificate in PEM, an OpenPGP key with armour,
+    /// certified or with what was taken back
     Get(Get),
     /// Write an authority's newest CRL in PEM, or show how long the CRLs last
     Crl(Crl),
+    /// Carry requests and answers on a medium, for a signer without a cable
+    Bundle {
+        /// In which direction
+        #[command(subcommand)]
+        command: BundleCommand,
+    },
     /// Show the last exchange of time hints
     Time,
+    /// Show, check or write out the copy of the signer's audit log
+    Audit {
+        /// What to do with it
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Show the authorities and profiles, or accept what the signer shows now
     Catalogue {
         /// What to do with it
@@ -81,11 +104,119 @@ pub enum Command {
     },
 }
 
+/// What can be done with bundles.
+#[derive(Debug, Subcommand)]
+pub enum BundleCommand {
+    /// Write everything that has no answer yet to a file, sealed for the signer: requests,
+    /// revocations, acknowledgements, and which CRLs are wished. Not while `frontend run` runs
+    Export {
+        /// The file, which must not be there yet
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Give it a number above this one; for a frontend that was restored from a backup, when
+        /// the signer calls its bundles old
+        #[arg(long, value_name = "N")]
+        after: Option<u64>,
+    },
+    /// Take in the answers that `signer bundle answer` wrote: check, store and publish them
+    Import {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
 /// What can be done with the catalogue.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum CatalogueCommand {
     /// Pin what the signer shows now in place of what was pinned; compare fingerprints first
     Accept,
+}
+
+/// What can be done with the certified OpenPGP keys.
+#[derive(Debug, Subcommand)]
+pub enum OpenPgpCommand {
+    /// Show each certified user ID: by whom, until when, and whether it was taken back
+    List(OpenPgpList),
+    /// Write a Web Key Directory or a keyring of what is certified
+    Export(OpenPgpExport),
+}
+
+/// `frontend openpgp list`
+#[derive(Debug, Args)]
+pub struct OpenPgpList {
+    /// Only what this OpenPGP authority certified
+    #[arg(long, value_name = "NAME")]
+    pub authority: Option<Name>,
+    /// Only the key with this fingerprint
+    #[arg(long, value_name = "FPR", value_parser = fingerprint)]
+    pub fingerprint: Option<String>,
+}
+
+/// `frontend openpgp export`
+#[derive(Debug, Args)]
+pub struct OpenPgpExport {
+    /// Make this folder a web server's root with a Web Key Directory: what is certified now, and
+    /// no longer what an earlier export put there
+    #[arg(long, value_name = "DIR", required_unless_present = "keyring")]
+    pub wkd: Option<PathBuf>,
+    /// Write all keys into this file, for gpg --import and others; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "wkd")]
+    pub keyring: Option<PathBuf>,
+    /// Only what this OpenPGP authority certified
+    #[arg(long, value_name = "NAME")]
+    pub authority: Option<Name>,
+    /// With --wkd: only addresses of this domain; repeat for more
+    #[arg(long, value_name = "DOMAIN", conflicts_with = "keyring")]
+    pub domain: Vec<String>,
+    /// With --wkd: the direct layout, for the web server of the domain itself; needs one --domain.
+    /// Default: the advanced layout, for the hosts openpgpkey.DOMAIN
+    #[arg(long, requires = "domain", conflicts_with = "keyring")]
+    pub direct: bool,
+    /// With --keyring: with ASCII armour
+    #[arg(long, visible_alias = "armor", conflicts_with = "wkd")]
+    pub armour: bool,
+}
+
+/// What can be done with the copy of the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Show how far it goes, what the signer said last, and the alarms about it
+    Status,
+    /// Read every entry and check the chain; exit code 3 if it is broken
+    Verify,
+    /// Write the entries out, one JSON object a line
+    Export(AuditExport),
+    /// Take the alarm about a log that differs down, after a person has looked; nothing is removed
+    Accept,
+}
+
+/// `frontend audit export`
+#[derive(Debug, Args)]
+pub struct AuditExport {
+    /// From this entry on
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub from: u64,
+    /// The log that ends with this book; default: the one that goes on
+    #[arg(long, value_name = "N")]
+    pub book: Option<usize>,
+    /// Write to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `frontend pair`
+#[derive(Debug, Args)]
+pub struct Pair {
+    /// Show this frontend's key, and with whom it is paired; the same without any option
+    #[arg(long)]
+    pub show: bool,
+    /// The key that `signer pair --show` prints at the other machine
+    #[arg(long, value_name = "KEY")]
+    pub peer: Option<PublicKey>,
+    /// Give up the signer that this frontend is paired with now
+    #[arg(long, requires = "peer")]
+    pub replace: bool,
 }
 
 /// `frontend run`
@@ -139,10 +270,10 @@ pub struct Request {
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// Who issued the certificate; with --list, for the lines that name nobody
-    #[arg(long, value_name = "NAME", required_unless_present = "list")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["list", "openpgp"])]
     pub authority: Option<Name>,
     /// Which certificate, by serial number in hexadecimal
-    #[arg(long, value_name = "HEX", required_unless_present_any = ["cert", "list"])]
+    #[arg(long, value_name = "HEX", required_unless_present_any = ["cert", "list", "openpgp"])]
     pub serial: Option<Serial>,
     /// Which certificate, PEM or DER; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "serial")]
@@ -152,10 +283,27 @@ pub struct Revoke {
     /// queued
     #[arg(long, value_name = "FILE", conflicts_with_all = ["serial", "cert"])]
     pub list: Option<PathBuf>,
+    /// Take certifications of an OpenPGP key back: the key's fingerprint
+    #[arg(
+        long,
+        value_name = "FPR",
+        value_parser = fingerprint,
+        conflicts_with_all = ["serial", "cert", "list"]
+    )]
+    pub openpgp: Option<String>,
+    /// With --openpgp: only the certification of this user ID, as it was certified; default: all
+    /// of the key
+    #[arg(
+        long,
+        value_name = "UID",
+        requires = "openpgp",
+        conflicts_with_all = ["serial", "cert", "list"]
+    )]
+    pub uid: Option<String>,
     /// Why: unspecified, keyCompromise, CACompromise, affiliationChanged, superseded,
-    /// cessationOfOperation or privilegeWithdrawn
+    /// cessationOfOperation or privilegeWithdrawn; with --openpgp: unspecified or userIdInvalid
     #[arg(long, value_name = "NAME", value_parser = reason, default_value = "unspecified")]
-    pub reason: RevocationReason,
+    pub reason: Reason,
     /// With --list: say what would be queued, and queue nothing
     #[arg(long, conflicts_with_all = ["serial", "cert", "wait"])]
     pub dry_run: bool,
@@ -170,12 +318,29 @@ pub struct Certify {
     /// The public key, armoured or binary; - is standard input
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// A user ID that was verified, exactly as in the key; repeat for more
+    /// Which of the signer's OpenPGP keys shall certify; default: the only one
+    #[arg(long, value_name = "NAME")]
+    pub authority: Option<Name>,
+    /// By which of its policies; default: the one named default
+    #[arg(long, value_name = "NAME")]
+    pub policy: Option<Name>,
+    /// A user ID that was verified, as in the key; repeat for more
     #[arg(long, value_name = "UID")]
     pub uid: Vec<String>,
-    /// How long the certification shall be valid; default: the signer's
+    /// An address that was verified: the user ID with this address and the --name beside it;
+    /// repeat both for more
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Vec<String>,
+    /// The name that was verified for the --address, one for each; without any, the user IDs are
+    /// the addresses alone
+    #[arg(long, value_name = "NAME", requires = "address")]
+    pub name: Vec<String>,
+    /// How long the certification shall be valid; default: the policy's
     #[arg(long, value_name = "N")]
     pub days: Option<u32>,
+    /// Certify anew what is certified and still valid; without it the answer is the same as before
+    #[arg(long)]
+    pub renew: bool,
     /// How to queue it
     #[command(flatten)]
     pub queueing: Queueing,
@@ -237,15 +402,53 @@ pub struct Output {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Write DER (OpenPGP: binary) instead of text
-    #[arg(long)]
+    #[arg(long, visible_alias = "binary")]
     pub der: bool,
 }
 
-fn reason(text: &str) -> Result<RevocationReason, String> {
-    RevocationReason::from_name(text).ok_or_else(|| {
+/// A reason for a revocation, in the words of X.509, of OpenPGP, or of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    x509: Option<RevocationReason>,
+    openpgp: Option<OpenPgpReason>,
+}
+
+impl Reason {
+    /// The reason for a certificate (RFC 5280 5.3.1).
+    pub fn of_certificate(self) -> Result<RevocationReason, Failure> {
+        self.x509.ok_or_else(|| {
+            Failure::Usage("userIdInvalid is a reason for OpenPGP only; give --openpgp".to_owned())
+        })
+    }
+
+    /// The reason for a certification (RFC 9580 5.2.3.31).
+    pub fn of_certification(self) -> Result<OpenPgpReason, Failure> {
+        self.openpgp.ok_or_else(|| {
+            let names = OpenPgpReason::TABLE.map(|row| row.1).join(" or ");
+            Failure::Usage(format!("with --openpgp the reason is {names}"))
+        })
+    }
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    let (x509, openpgp) = (RevocationReason::from_name(text), OpenPgpReason::from_name(text));
+    if x509.is_none() && openpgp.is_none() {
         let names = RevocationReason::TABLE.map(|row| row.1).join(", ");
-        format!("a reason is one of {names}")
-    })
+        return Err(format!("a reason is one of {names}, userIdInvalid"));
+    }
+    Ok(Reason { x509, openpgp })
+}
+
+/// A fingerprint as people write it, in the one form that is on the wire: capitals, no spaces.
+fn fingerprint(text: &str) -> Result<String, String> {
+    let digits: String = text.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
+    let digits = digits.strip_prefix("0x").unwrap_or(&digits).to_ascii_uppercase();
+    let hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // RFC 9580 5.5.4: 20 octets for version 4, 32 for version 6.
+    match (hex, digits.len()) {
+        (true, 40 | 64) => Ok(digits),
+        _ => Err("a fingerprint has 40 or 64 hexadecimal digits".to_owned()),
+    }
 }
 
 impl Cli {
@@ -324,6 +527,8 @@ mod tests {
         for line in [
             "frontend init --dir d",
             "frontend run --link serial:/dev/ttyS0?baud=115200 --until-idle --log json",
+            "frontend pair",
+            "frontend pair --show --json",
             "frontend request --authority a --profile server --csr - --subject /CN=x \
              --san dns:a.example --san ip:::1 --days 90 --wait 5 --json",
             "frontend revoke --authority a --serial 0A:0B --reason keyCompromise",
@@ -335,12 +540,29 @@ mod tests {
             "frontend request --authority a --profile client --spkac - --subject /CN=x \
              --san xmpp:a@im.example",
             "frontend certify --key k.asc --uid a --uid b --days 30 --wait 5",
+            "frontend certify --key - --authority ca --policy p --address a@b.c --name A --renew",
+            "frontend certify --key k --address a@b.c --address d@e.f",
+            "frontend revoke --openpgp 0x00112233445566778899aabbccddeeff00112233 --uid a \
+             --reason userIdInvalid --wait",
+            "frontend revoke --openpgp 00112233445566778899aabbccddeeff00112233 --authority ca",
+            "frontend get 01890a5d-ac96-774b-bcce-b302099a8057 --binary",
+            "frontend openpgp list --json",
+            "frontend openpgp list --fingerprint 00112233445566778899aabbccddeeff00112233",
+            "frontend openpgp export --wkd d --domain a.example --direct",
+            "frontend openpgp export --wkd d --domain a.example --domain b.example --authority ca",
+            "frontend openpgp export --keyring - --armour",
             "frontend --json status",
             "frontend status 01890a5d-ac96-774b-bcce-b302099a8057 --json",
             "frontend get 01890a5d-ac96-774b-bcce-b302099a8057 --out f --der",
             "frontend crl a --out f --der",
+            "frontend bundle export /media/stick/requests --after 7",
+            "frontend bundle import /media/stick/answers --json",
             "frontend time --json",
             "frontend catalogue accept",
+            "frontend audit status --json",
+            "frontend audit verify",
+            "frontend audit export --from 7 --book 1 --out f",
+            "frontend audit accept",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
@@ -351,6 +573,8 @@ mod tests {
         for line in [
             "frontend",
             "frontend run --link tcp:host",
+            "frontend pair --peer abcd-efgh",
+            "frontend pair --replace",
             "frontend request --authority A_B --profile p --csr f",
             "frontend request --authority a --profile p --csr f --san host",
             "frontend request --authority a --profile p --csr f --subject x",
@@ -365,6 +589,15 @@ mod tests {
             "frontend request --authority a --profile p --csr f --spkac f",
             "frontend revoke --authority a --serial 1 --reason certificateHold",
             "frontend status 12",
+            "frontend certify --uid a",
+            "frontend certify --key k --name a",
+            "frontend revoke --openpgp 0011 --uid a",
+            "frontend revoke --openpgp 00112233445566778899aabbccddeeff00112233 --serial 1",
+            "frontend revoke --authority a --serial 1 --uid a",
+            "frontend openpgp export",
+            "frontend openpgp export --wkd d --keyring f",
+            "frontend openpgp export --wkd d --direct",
+            "frontend openpgp export --wkd d --armour",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

@@ -13,6 +13,7 @@ use std::{
 
 use protocol::{
     message::RequestId,
+    secure::Entropy,
     time::{Duration, Instant},
 };
 
@@ -129,6 +130,14 @@ pub fn new_request_id() -> RequestId {
 /// A number that tells this run of the program from every other.
 pub fn new_boot_id() -> u64 {
     uuid::Uuid::now_v7().as_u64_pair().1
+}
+
+/// The system's randomness, through libcrypto's generator, for the keys of the cable.
+pub fn entropy() -> Entropy {
+    Entropy::new(|bytes| {
+        // Its generator was seeded at its first use. If it fails later, no key may be made.
+        openssl::rand::rand_bytes(bytes).expect("libcrypto gives random bytes");
+    })
 }
 
 /// Shows microseconds since 1970-01-01 UTC as `2026-11-22T01:43:05Z`.

@@ -23,7 +23,11 @@ use crate::{
 };
 
 mod ask;
+mod audit;
+mod bundle;
 mod crl;
+mod openpgp;
+mod pair;
 mod read;
 mod revoke;
 mod status;
@@ -36,6 +40,7 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         _ => "warn",
     };
     logging::start(cli.log, level)?;
+    harden()?;
     let root = cli.dir.as_deref().ok_or_else(|| {
         let text = "no directory is given; use --dir DIR or set FRONTEND_DIR";
         Failure::Usage(text.to_owned())
@@ -46,22 +51,36 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
     let home = Home::open(root)?;
     match &cli.command {
         Command::Init => unreachable!("done above"),
+        Command::Pair(wish) => pair::pair(cli, &home, wish, &clock::entropy()),
         Command::Run(run) => carry(&home, run),
         Command::Request(request) => ask::request(cli, &home, request),
         Command::Revoke(revoke) => revoke::revoke(cli, &home, revoke),
-        Command::Certify(certify) => ask::certify(cli, &home, certify),
+        Command::Certify(certify) => openpgp::certify(cli, &home, certify),
+        Command::OpenPgp { command } => openpgp::openpgp(cli, &home, command),
         Command::Status { id: Some(id) } => status::one(cli, &home, *id),
         Command::Status { id: None } => status::all(cli, &home),
         Command::Get(get) => read::get(cli, &home, get),
         Command::Crl(wish) => crl::crl(cli, &home, wish),
+        Command::Bundle { command } => bundle::bundle(cli, &home, command, &clock::entropy()),
         Command::Time => read::time(cli, &home),
+        Command::Audit { command } => audit::audit(cli, &home, command),
         Command::Catalogue { command: None } => read::catalogue(cli, &home),
         Command::Catalogue { command: Some(CatalogueCommand::Accept) } => accept(cli, &home),
     }
 }
 
+/// The link's secret may lie in this process: no core dumps, no debugger.
+fn harden() -> Result<(), Failure> {
+    use nix::sys::{prctl, resource};
+
+    let failed = |errno| Failure::Away(format!("cannot forbid core dumps: {errno}; try again"));
+    prctl::set_dumpable(false).map_err(failed)?;
+    resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0).map_err(failed)
+}
+
 fn init(cli: &Cli, root: &Path) -> Result<(), Failure> {
-    Home::init(root)?;
+    let home = Home::init(root)?;
+    home.link_keys().own(&clock::entropy())?;
     let text = format!("frontend store made in {}", root.display());
     show(cli, &text, &json!({ "dir": root.display().to_string() }))
 }

@@ -15,17 +15,20 @@ use nix::{
 use protocol::{
     message::{Answer, Request},
     port::{Cable, CableEvent, PortSpec},
+    secure::Pairing,
     session::{Event, SendError, Side},
     time::{Duration, Instant},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    audit::copy::LogCopy,
     carrier::{Carrier, Work},
     clock::{self, Clock, Now},
     crl::mirror::Mirror,
     error::{Failure, sentence},
     home::{Home, WakeSocket},
+    link_key::LinkKeys,
     progress::Progress,
     queue::Queue,
     store::{Alarms, Notes},
@@ -62,17 +65,21 @@ pub const LINK: &str = "link";
 
 /// Carries requests and answers between the store in `home` and the cable `spec`.
 pub fn run(home: &Home, spec: PortSpec, until: Until) -> Result<(), Failure> {
+    let keys = home.link_keys();
+    let (stamp, pairing) = (keys.stamp(), keys.pairing()?);
     let lock = home.lock()?;
     let wake = home.wake_socket(&lock)?;
     let signals = stop_signals()?;
-    let carrier = Carrier::new(home.store()?, Mirror::new(home))?;
+    let carrier = Carrier::new(home.store()?, Mirror::new(home), LogCopy::new(home))?;
     let mut clock = Clock::start();
     let now = clock.now();
     let name = spec.to_string();
     tracing::info!(link = name, dir = %home.root().display(), "carrier started");
     let mut driver = Driver {
         data_version: carrier.store().data_version()?,
-        cable: Cable::open(spec, Side::Frontend, clock::new_boot_id()),
+        cable: open_cable(spec, pairing),
+        keys,
+        stamp,
         carrier,
         clock,
         wake,
@@ -99,6 +106,10 @@ pub fn run(home: &Home, spec: PortSpec, until: Until) -> Result<(), Failure> {
     result
 }
 
+fn open_cable(spec: PortSpec, pairing: Pairing) -> Cable<Request, Answer> {
+    Cable::open(spec, Side::Frontend, clock::new_boot_id(), pairing, clock::entropy())
+}
+
 fn stop_signals() -> Result<SignalFd, Failure> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
@@ -110,6 +121,9 @@ fn stop_signals() -> Result<SignalFd, Failure> {
 
 struct Driver {
     cable: Cable<Request, Answer>,
+    keys: LinkKeys,
+    /// What the key files were like when the cable was opened.
+    stamp: [Option<(u64, i64, i64)>; 2],
     carrier: Carrier,
     clock: Clock,
     wake: WakeSocket,
@@ -196,6 +210,11 @@ impl Driver {
                 self.carrier.handle_down();
                 self.note_link(now, false)?;
             }
+            CableEvent::Session(Event::Refused { failure }) => {
+                let text = format!("no session with a signer: {failure}");
+                tracing::error!(link, text);
+                self.alarm(now, &text)?;
+            }
             CableEvent::Session(Event::Incompatible { theirs }) => {
                 let text = format!(
                     "the signer speaks versions {} to {} of the protocol, none of ours; upgrade \
@@ -204,6 +223,12 @@ impl Driver {
                 );
                 tracing::error!(link, text);
                 self.alarm(now, &text)?;
+            }
+            CableEvent::Session(Event::Occupied) => {
+                let text = "another frontend already talks to this signer; this one waits until \
+                            that one is gone: stop one of the two";
+                tracing::warn!(link, text);
+                self.alarm(now, text)?;
             }
             CableEvent::Session(Event::Undecodable { lane, error }) => {
                 tracing::warn!(link, ?lane, %error, "dropped bytes that are no answer");
@@ -220,6 +245,7 @@ impl Driver {
         // Somebody who could not poke is noticed a little later.
         if poked || now.instant.saturating_since(self.looked_at) >= LOOK_PERIOD {
             self.looked_at = now.instant;
+            self.look_at_pairing(now)?;
             let data_version = self.carrier.store().data_version()?;
             if data_version != self.data_version {
                 self.data_version = data_version;
@@ -227,6 +253,30 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// `frontend pair` changed with whom we are paired: the cable is opened anew. Nothing is lost,
+    /// what was not answered is asked again.
+    fn look_at_pairing(&mut self, now: Now) -> Result<(), Failure> {
+        let stamp = self.keys.stamp();
+        if stamp == self.stamp {
+            return Ok(());
+        }
+        self.stamp = stamp;
+        match self.keys.pairing() {
+            Ok(pairing) => {
+                tracing::info!(peer = %pairing.peer.fingerprint(), "the pairing changed");
+                let spec = self.cable.spec().clone();
+                self.cable = open_cable(spec, pairing);
+                self.carrier.handle_down();
+                self.note_link(now, false)
+            }
+            Err(error) => {
+                let text = format!("{}; the old pairing goes on", sentence(&error));
+                tracing::error!("{text}");
+                self.alarm(now, &text)
+            }
+        }
     }
 
     fn send(&mut self, now: Now) -> Result<(), Failure> {

@@ -5,7 +5,10 @@
 
 use protocol::message::RefusalCode;
 
-use crate::{carrier::CarrierError, crl::mirror::MirrorError, home::HomeError, store::StoreError};
+use crate::{
+    carrier::CarrierError, crl::mirror::MirrorError, home::HomeError, link_key::LinkKeyError,
+    store::StoreError,
+};
 
 /// A rule says no: an answer with a public code, not a fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +36,9 @@ pub enum Failure {
     /// A request ended in a stored refusal or quarantine.
     #[error("{0}")]
     RefusedBySigner(String),
+    /// A file that was handed over is refused.
+    #[error("{0}")]
+    BadFile(String),
     /// The store or the link is not there; the same command may work later.
     #[error("{0}")]
     Away(String),
@@ -48,7 +54,7 @@ impl Failure {
     /// The exit code that scripts rely on.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) | Self::RefusedBySigner(_) => 2,
+            Self::Refused(_) | Self::RefusedBySigner(_) | Self::BadFile(_) => 2,
             Self::Away(_) => 3,
             Self::Usage(_) => 4,
             Self::Waiting(_) => 5,
@@ -72,6 +78,17 @@ impl From<HomeError> for Failure {
         match error {
             HomeError::Store(error) => error.into(),
             HomeError::Io { .. } | HomeError::Running { .. } => Self::Away(sentence(&error)),
+        }
+    }
+}
+
+impl From<LinkKeyError> for Failure {
+    fn from(error: LinkKeyError) -> Self {
+        match error {
+            LinkKeyError::NotPaired => Self::Usage(sentence(&error)),
+            LinkKeyError::Io { .. } | LinkKeyError::Secret { .. } | LinkKeyError::Peer { .. } => {
+                Self::Away(sentence(&error))
+            }
         }
     }
 }

@@ -5,6 +5,8 @@
 //! DIR/frontend.sqlite   queue, inventory, pins: the truth
 //! DIR/crl/NAME.crl      the verified CRL of each authority, DER; NAME.pem beside it
 //! DIR/crl/partial/      transfers that go on after a cut
+//! DIR/audit/            the copy of the signer's audit log
+//! DIR/link/             by which keys this frontend and its signer know each other
 //! DIR/run.lock          held by the one `frontend run`
 //! DIR/wake.sock         a datagram here means that the queue has something new
 //! ```
@@ -22,7 +24,10 @@ use std::{
 
 use nix::sys::stat::{Mode, umask};
 
-use crate::store::{Store, StoreError};
+use crate::{
+    link_key::LinkKeys,
+    store::{Store, StoreError},
+};
 
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +99,11 @@ impl Home {
         self.root.join("frontend.sqlite")
     }
 
+    /// The keys of the cable.
+    pub fn link_keys(&self) -> LinkKeys {
+        LinkKeys::new(&self.root)
+    }
+
     /// Where the verified CRLs are.
     pub fn crl_dir(&self) -> PathBuf {
         self.root.join("crl")
@@ -102,6 +112,11 @@ impl Home {
     /// Where unfinished transfers are.
     pub fn partial_dir(&self) -> PathBuf {
         self.root.join("crl/partial")
+    }
+
+    /// Where the copy of the signer's audit log is.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.root.join("audit")
     }
 
     /// Becomes the one carrier of this directory, until the lock is dropped.

@@ -7,7 +7,6 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     names,
-    openpgp::VerifiedCertification,
     store::StoreError,
     verify::{BadAnswer, VerifiedCertificate},
 };
@@ -158,26 +157,23 @@ impl Inventory<'_> {
         Ok(statement.query_row(params![authority.as_str(), since], |row| row.get(0))?)
     }
 
-    /// Adds the certified key that came back for `request`.
+    /// Adds the verified key that came back for `request`: certified, or with what was taken back.
     pub fn add_certification(
         &self,
         request: RequestId,
-        certification: &VerifiedCertification,
+        fingerprint: &str,
+        certificate: &[u8],
     ) -> Result<(), StoreError> {
         self.0
             .prepare_cached(
                 "INSERT OR REPLACE INTO certification (request, fingerprint, certificate)
                  VALUES (?1, ?2, ?3)",
             )?
-            .execute(params![
-                request.as_bytes(),
-                certification.fingerprint(),
-                certification.bytes()
-            ])?;
+            .execute(params![request.as_bytes(), fingerprint, certificate])?;
         Ok(())
     }
 
-    /// The certified key that came back for `request`, binary, and its fingerprint.
+    /// The key that came back for `request`, binary, and its fingerprint.
     pub fn certification(&self, id: RequestId) -> Result<Option<(String, Vec<u8>)>, StoreError> {
         let mut statement = self.0.prepare_cached(
             "SELECT fingerprint, certificate FROM certification WHERE request = ?1",

@@ -6,15 +6,18 @@
 //! | [`cli`], [`commands`] | what a person or a script types, and what each command does |
 //! | [`csr`], [`spkac`], [`openpgp`], [`subject`], [`precheck`], [`revoke_list`] | refuse at once what is nonsense |
 //! | [`home`], [`store`] | the directory and the one database in it |
+//! | [`link_key`] | by which keys this frontend and its signer know each other |
 //! | [`queue`] | every request from its commit to its one outcome |
 //! | [`carrier`] | decides what is sent when, and what an answer does: no I/O but the store |
 //! | [`driver`] | joins the carrier, the cable, the clock and the signals of this process |
 //! | [`catalogue`], [`verify`], [`signature`] | whom the frontend trusts, checking what came |
-//! | [`inventory`], [`crl`] | what came back and was checked |
+//! | [`inventory`], [`crl`], [`audit`] | what came back and was checked; the copy of the audit log |
 //! | [`clock`], [`logging`], [`progress`] | clocks and randomness; log output; progress shown |
 //! | [`names`], [`der`], [`pem`] | reading certificates |
 //! | [`error`] | how a command ends when it does not end well |
 
+pub mod audit;
+pub mod bundle;
 pub mod carrier;
 pub mod catalogue;
 pub mod cli;
@@ -27,6 +30,7 @@ pub mod driver;
 pub mod error;
 pub mod home;
 pub mod inventory;
+pub mod link_key;
 pub mod logging;
 pub mod names;
 pub mod openpgp;

@@ -3,10 +3,12 @@
 //! A convenience: a hostile or older caller skips it, so the signer decides anyway. Without a
 //! catalogue nothing is refused here.
 
-use protocol::message::{GeneralName, Name, ProfileEntry, RefusalCode};
+use protocol::message::{
+    DEFAULT_POLICY, GeneralName, Name, OpenPgpPolicyEntry, ProfileEntry, RefusalCode,
+};
 
 use crate::{
-    catalogue::{Authority, Trusted},
+    catalogue::{Authority, OpenPgpAuthority, Trusted},
     error::Refusal,
 };
 
@@ -48,16 +50,63 @@ pub fn revoke(trusted: &Trusted, authority: &Name) -> Result<(), Refusal> {
     known(trusted, authority).map(|_| ())
 }
 
-/// Whether an OpenPGP key could be certified.
-pub fn certify(trusted: &Trusted, days: Option<u32>) -> Result<(), Refusal> {
+/// By which policy an OpenPGP key could be certified, so many user IDs of it; nothing where no
+/// catalogue has come yet.
+pub fn certify<'t>(
+    trusted: &'t Trusted,
+    authority: &Name,
+    policy: Option<&Name>,
+    days: Option<u32>,
+    user_ids: usize,
+) -> Result<Option<&'t OpenPgpPolicyEntry>, Refusal> {
     if days == Some(0) {
         return Err(Refusal::new(RefusalCode::Validity, "0 days are asked for"));
     }
-    if trusted.catalogue.is_some() && trusted.openpgp.is_none() {
+    if trusted.catalogue.is_none() {
+        return Ok(None);
+    }
+    let authority = known_openpgp(trusted, authority)?;
+    let Some(entry) = authority.policy(policy) else {
+        let asked = policy.map_or(DEFAULT_POLICY, Name::as_str);
+        let known = listed(authority.policies.iter().map(|policy| &policy.name));
+        let fact = format!(
+            "OpenPGP authority `{}` has no policy `{asked}`, it has {known}",
+            authority.name
+        );
+        return Err(Refusal::new(RefusalCode::OpenPgpPolicyUnknown, fact));
+    };
+    if let Some(days) = days.filter(|days| *days > entry.days_max) {
+        let (name, max) = (&entry.name, entry.days_max);
+        let fact = format!("{days} days are asked for, policy `{name}` allows at most {max}");
+        return Err(Refusal::new(RefusalCode::Validity, fact));
+    }
+    if user_ids > usize::from(entry.user_ids_max) {
+        let (name, max) = (&entry.name, entry.user_ids_max);
+        let fact = format!("{user_ids} user IDs are asked for, policy `{name}` allows {max}");
+        return Err(Refusal::new(RefusalCode::OpenPgpUserIdForm, fact));
+    }
+    Ok(Some(entry))
+}
+
+/// Whether certifications could be taken back.
+pub fn revoke_openpgp(trusted: &Trusted, authority: &Name) -> Result<(), Refusal> {
+    if trusted.catalogue.is_none() {
+        return Ok(());
+    }
+    known_openpgp(trusted, authority).map(|_| ())
+}
+
+fn known_openpgp<'t>(trusted: &'t Trusted, name: &Name) -> Result<&'t OpenPgpAuthority, Refusal> {
+    let offered = || trusted.openpgp.values().filter(|authority| authority.offered);
+    if offered().next().is_none() {
         let fact = "the signer has no OpenPGP key";
         return Err(Refusal::new(RefusalCode::OpenPgpUnavailable, fact));
     }
-    Ok(())
+    offered().find(|authority| authority.name == *name).ok_or_else(|| {
+        let known = listed(offered().map(|authority| &authority.name));
+        let fact = format!("the signer has no OpenPGP authority `{name}`, it has {known}");
+        Refusal::new(RefusalCode::OpenPgpAuthorityUnknown, fact)
+    })
 }
 
 fn known<'t>(trusted: &'t Trusted, name: &Name) -> Result<&'t Authority, Refusal> {
@@ -139,7 +188,8 @@ mod tests {
             revoke(&trusted, &name("nobody")).unwrap_err().code,
             RefusalCode::AuthorityUnknown
         );
-        assert_eq!(certify(&trusted, None).unwrap_err().code, RefusalCode::OpenPgpUnavailable);
+        let refused = certify(&trusted, &name("ca"), None, None, 1).unwrap_err();
+        assert_eq!(refused.code, RefusalCode::OpenPgpUnavailable);
     }
 
     #[test]
@@ -147,6 +197,7 @@ mod tests {
         let nothing = Trusted::default();
         assert_eq!(issue(&nothing, &name("a"), &name("b"), Some(9999), &[]), Ok(()));
         assert_eq!(revoke(&nothing, &name("a")), Ok(()));
-        assert_eq!(certify(&nothing, Some(5)), Ok(()));
+        assert_eq!(certify(&nothing, &name("a"), None, Some(5), 1), Ok(None));
+        assert_eq!(revoke_openpgp(&nothing, &name("a")), Ok(()));
     }
 }

@@ -171,14 +171,19 @@ impl Queue<'_> {
             Request::Revoke(revoke) => {
                 ("revoke", Some(&revoke.authority), None, Some(revoke.serial.as_octets()))
             }
-            Request::Certify(_) => ("certify", None, None, None),
+            // Its profile is the policy that was named.
+            Request::Certify(certify) => {
+                ("certify", Some(&certify.authority), certify.policy.as_ref(), None)
+            }
+            Request::RevokeOpenPgp(revoke) => ("revoke", Some(&revoke.authority), None, None),
             Request::TimeHint(_)
             | Request::Status
             | Request::Catalogue(_)
             | Request::FetchCrl(_)
-            | Request::Acknowledge(_) => unreachable!("only requests with an id are queued"),
+            | Request::Acknowledge(_)
+            | Request::FetchLog(_) => unreachable!("only requests with an id are queued"),
         };
-        let id = request.request_id().expect("the three kinds above have an id");
+        let id = request.request_id().expect("the four above have an id");
         let body = request.to_bytes().map_err(|_| StoreError::Damaged { what: "request" })?;
         self.0
             .prepare_cached(
@@ -296,6 +301,21 @@ impl Queue<'_> {
         for id in ids {
             statement.execute(params![id.as_bytes()])?;
         }
+        Ok(())
+    }
+
+    /// Notes that the oldest outcomes, up to `limit` of those that were stored by this time, were
+    /// acknowledged.
+    pub fn mark_acknowledged_until(&self, unix_us: i64, limit: usize) -> Result<(), StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.0
+            .prepare_cached(
+                "UPDATE request SET acknowledged = 1 WHERE seq IN (
+                     SELECT seq FROM request
+                     WHERE acknowledged = 0 AND finished_us IS NOT NULL AND finished_us <= ?1
+                     ORDER BY seq LIMIT ?2)",
+            )?
+            .execute(params![unix_us, limit])?;
         Ok(())
     }
 

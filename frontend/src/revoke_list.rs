@@ -168,6 +168,7 @@ fn in_line(number: usize, from: &str, failure: Failure) -> Failure {
     match failure {
         Failure::Refused(Refusal { code, text }) => Refusal { code, text: told(text) }.into(),
         Failure::RefusedBySigner(text) => Failure::RefusedBySigner(told(text)),
+        Failure::BadFile(text) => Failure::BadFile(told(text)),
         Failure::Away(text) => Failure::Away(told(text)),
         Failure::Usage(text) => Failure::Usage(told(text)),
         Failure::Waiting(text) => Failure::Waiting(told(text)),

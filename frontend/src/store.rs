@@ -294,6 +294,26 @@ CREATE INDEX IF NOT EXISTS certificate_revoked ON certificate (authority, revoke
 DROP INDEX IF EXISTS request_unacknowledged;
 CREATE INDEX IF NOT EXISTS request_to_acknowledge ON request (seq)
     WHERE acknowledged = 0 AND finished_us IS NOT NULL;
+CREATE TABLE IF NOT EXISTS openpgp_key (
+    fingerprint TEXT PRIMARY KEY,
+    certificate BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS openpgp_user_id (
+    authority     TEXT    NOT NULL,
+    fingerprint   TEXT    NOT NULL REFERENCES openpgp_key (fingerprint),
+    user_id       TEXT    NOT NULL,
+    request       BLOB    NOT NULL,
+    certification BLOB    NOT NULL,
+    serial        TEXT,
+    created_at    INTEGER NOT NULL,
+    expires_at    INTEGER NOT NULL,
+    revocation    BLOB,
+    revoked_at    INTEGER,
+    reason        TEXT,
+    UNIQUE (authority, fingerprint, user_id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS openpgp_user_id_key ON openpgp_user_id (fingerprint);
+CREATE INDEX IF NOT EXISTS openpgp_user_id_request ON openpgp_user_id (request);
 ";
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl TestCa {
             delta_crl: false,
             crl_shards: 0,
         };
-        Catalogue { authorities: List::try_from(vec![entry]).unwrap(), openpgp: None }
+        Catalogue { authorities: List::try_from(vec![entry]).unwrap(), openpgp: List::empty() }
     }
 
     /// A CRL with this number that revokes these serials.

@@ -64,6 +64,9 @@ pub enum BadAnswer {
         /// Which.
         serial: String,
     },
+    /// The answer is one for another kind of request.
+    #[error("the answer is of another kind than the request")]
+    OtherKind,
     /// The OpenPGP answer is not what was asked for.
     #[error("the certified key {0}")]
     OpenPgp(String),

@@ -22,6 +22,7 @@ use openssl::pkey::{PKey, Private};
 use protocol::{
     message::{Answer, Message, RefusalCode, Request, RequestId, SignerStatus},
     port::{Cable, CableEvent},
+    secure::{Entropy, Pairing, SecretKey},
     session::{Event, Side},
 };
 use serde_json::Value;
@@ -49,6 +50,24 @@ struct Signer {
     acknowledged: Vec<RequestId>,
 }
 
+fn command_in(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frontend"));
+    command.arg("--dir").arg(dir.join("f")).args(arguments);
+    command.env_remove("FRONTEND_DIR").env_remove("FRONTEND_LOG").env_remove("JOURNAL_STREAM");
+    command
+}
+
+/// Makes a frontend and pairs it; the signer's half.
+fn pair(dir: &Path) -> Pairing {
+    let secret = SecretKey::generate(&Entropy::seeded(1));
+    assert_eq!(code(&command_in(dir, &["init"]).output().unwrap()), 0);
+    let key = secret.public().to_string();
+    let paired = command_in(dir, &["pair", "--peer", &key, "--json"]).output().unwrap();
+    let shown: Value = serde_json::from_slice(&paired.stdout).unwrap();
+    assert_eq!(shown["signer"]["key"], key);
+    Pairing { secret, peer: shown["frontend"]["key"].as_str().unwrap().parse().unwrap() }
+}
+
 /// A directory with a frontend in it, and its signer.
 struct Scene {
     dir: tempfile::TempDir,
@@ -59,8 +78,9 @@ impl Scene {
     fn new(manner: Manner) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let spec = format!("unix:{}", dir.path().join("cable").display()).parse().unwrap();
+        let pairing = pair(dir.path());
         let signer = Signer {
-            cable: Cable::open(spec, Side::Signer, 7),
+            cable: Cable::open(spec, Side::Signer, 7, pairing, Entropy::seeded(7)),
             ca: TestCa::new("Root").issuing("Issuing"),
             key: ec_key(),
             manner,
@@ -70,7 +90,6 @@ impl Scene {
         let scene = Self { dir, signer };
         let csr = CsrRecipe::new(&scene.signer.key, "h.example").dns("h.example").build();
         std::fs::write(scene.path("h.csr"), csr.to_pem().unwrap()).unwrap();
-        assert_eq!(code(&scene.frontend(&["init"])), 0);
         scene
     }
 
@@ -79,10 +98,7 @@ impl Scene {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_frontend"));
-        command.arg("--dir").arg(self.path("f")).args(arguments);
-        command.env_remove("FRONTEND_DIR").env_remove("FRONTEND_LOG").env_remove("JOURNAL_STREAM");
-        command
+        command_in(self.dir.path(), arguments)
     }
 
     fn frontend(&self, arguments: &[&str]) -> Output {
@@ -185,7 +201,10 @@ impl Signer {
                     Some(Answer::Issued { id: issue.id, certificate: der.try_into().unwrap() })
                 }
             },
-            Request::Certify(_) | Request::Revoke(_) => None,
+            Request::Certify(_)
+            | Request::Revoke(_)
+            | Request::RevokeOpenPgp(_)
+            | Request::FetchLog(_) => None,
         }
     }
 

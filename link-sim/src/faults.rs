@@ -132,7 +132,7 @@ impl Faults {
 
     /// The mixture with this name.
     pub fn preset(name: &str) -> Option<Self> {
-        PRESETS.iter().find(|preset| preset.name == name).map(|preset| (preset.build)())
+        PRESETS.iter().find(|preset| preset.name == name).map(Preset::faults)
     }
 }
 
@@ -142,98 +142,98 @@ pub struct Preset {
     pub name: &'static str,
     /// What it is like, in a few words.
     pub about: &'static str,
+    /// The line's speed in bytes per second, where that is the fault.
+    pub bytes_per_second: Option<u32>,
     build: fn() -> Faults,
 }
 
-/// Every mixture that has a name.
+impl Preset {
+    const fn new(name: &'static str, about: &'static str, build: fn() -> Faults) -> Self {
+        Self { name, about, bytes_per_second: None, build }
+    }
+
+    /// What goes wrong.
+    pub fn faults(&self) -> Faults {
+        (self.build)()
+    }
+}
+
+/// Every mixture that has a name: what can be wrong with a line itself. What happens to programs
+/// and their machines has names in [`crate::scenarios`].
 pub const PRESETS: &[Preset] = &[
-    Preset { name: "clean", about: "nothing goes wrong", build: Faults::none },
+    Preset::new("clean", "nothing goes wrong", Faults::none),
+    Preset::new("ber-1e-6", "one bit in 1,000,000 inverted", || Faults::none().bit_errors(1e-6)),
+    Preset::new("ber-1e-5", "one bit in 100,000 inverted", || Faults::none().bit_errors(1e-5)),
+    Preset::new("ber-1e-4", "one bit in 10,000 inverted", || Faults::none().bit_errors(1e-4)),
+    Preset::new("ber-1e-3", "one bit in 1,000 inverted", || Faults::none().bit_errors(1e-3)),
+    Preset::new("ber-1e-2", "one bit in 100 inverted", || Faults::none().bit_errors(1e-2)),
+    Preset::new("drops", "single lost bytes, one in 2,000", || Faults::none().drops(5e-4, 1)),
+    Preset::new("drop-16", "lost runs of up to 16 bytes", || Faults::none().drops(2e-4, 16)),
+    Preset::new("drop-256", "lost runs of up to 256 bytes", || Faults::none().drops(1e-4, 256)),
+    Preset::new("drop-runs", "lost runs of up to 4,096 bytes", || {
+        Faults::none().drops(5e-5, 4_096)
+    }),
+    Preset::new("duplicate-1", "single repeated bytes, one in 2,000", || {
+        Faults::none().duplicates(5e-4, 1)
+    }),
+    Preset::new("duplicate-256", "repeated runs of up to 256 bytes", || {
+        Faults::none().duplicates(1e-4, 256)
+    }),
+    Preset::new("duplicates", "repeated runs of up to 4,096 bytes", || {
+        Faults::none().duplicates(5e-5, 4_096)
+    }),
+    Preset::new("insert-1", "single bytes from nowhere, one in 2,000", || {
+        Faults::none().noise(5e-4, 1)
+    }),
+    Preset::new("noise", "bursts of up to 64 random bytes", || Faults::none().noise(5e-4, 64)),
+    Preset::new("noise-runs", "bursts of up to 4,096 random bytes", || {
+        Faults::none().noise(5e-5, 4_096)
+    }),
+    Preset::new("truncation", "frames that lose their end, at any byte", || {
+        Faults::none().drops(1e-3, 64)
+    }),
+    Preset::new("control", "NUL (BREAK), XON and XOFF in the stream", || {
+        Faults::none().controls(1e-3)
+    }),
+    Preset::new("kernel-log", "kernel messages and login prompts on the same line", || {
+        Faults::none().texts(2e-4)
+    }),
+    Preset::new("stale", "4,096 bytes of an earlier session come first", || {
+        Faults::none().stale_bytes(4_096)
+    }),
+    Preset::new("wrong-baud", "ten seconds of garbage, then the right baud rate", || {
+        Faults::none().garbled_until(Instant::from_micros(10_000_000))
+    }),
     Preset {
-        name: "ber-1e-6",
-        about: "one bit in 1,000,000 inverted",
-        build: || Faults::none().bit_errors(1e-6),
+        name: "one-byte-a-second",
+        about: "a line of 1 byte a second, whatever --baud says",
+        bytes_per_second: Some(1),
+        build: Faults::none,
     },
-    Preset {
-        name: "ber-1e-5",
-        about: "one bit in 100,000 inverted",
-        build: || Faults::none().bit_errors(1e-5),
-    },
-    Preset {
-        name: "ber-1e-4",
-        about: "one bit in 10,000 inverted",
-        build: || Faults::none().bit_errors(1e-4),
-    },
-    Preset {
-        name: "ber-1e-3",
-        about: "one bit in 1,000 inverted",
-        build: || Faults::none().bit_errors(1e-3),
-    },
-    Preset {
-        name: "ber-1e-2",
-        about: "one bit in 100 inverted",
-        build: || Faults::none().bit_errors(1e-2),
-    },
-    Preset {
-        name: "drops",
-        about: "single lost bytes, one in 2,000",
-        build: || Faults::none().drops(5e-4, 1),
-    },
-    Preset {
-        name: "drop-runs",
-        about: "lost runs of up to 4,096 bytes",
-        build: || Faults::none().drops(5e-5, 4_096),
-    },
-    Preset {
-        name: "duplicates",
-        about: "repeated runs of up to 4,096 bytes",
-        build: || Faults::none().duplicates(5e-5, 4_096),
-    },
-    Preset {
-        name: "noise",
-        about: "bursts of up to 64 random bytes",
-        build: || Faults::none().noise(5e-4, 64),
-    },
-    Preset {
-        name: "noise-runs",
-        about: "bursts of up to 4,096 random bytes",
-        build: || Faults::none().noise(5e-5, 4_096),
-    },
-    Preset {
-        name: "control",
-        about: "NUL (BREAK), XON and XOFF in the stream",
-        build: || Faults::none().controls(1e-3),
-    },
-    Preset {
-        name: "kernel-log",
-        about: "kernel messages and login prompts on the same line",
-        build: || Faults::none().texts(2e-4),
-    },
-    Preset {
-        name: "stale",
-        about: "4,096 bytes of an earlier session come first",
-        build: || Faults::none().stale_bytes(4_096),
-    },
-    Preset {
-        name: "wrong-baud",
-        about: "ten seconds of garbage, then the right baud rate",
-        build: || Faults::none().garbled_until(Instant::from_micros(10_000_000)),
-    },
-    Preset {
-        name: "cut",
-        about: "out for a minute after ten seconds",
-        build: || Faults::none().cut(Instant::from_micros(10_000_000), Duration::from_secs(60)),
-    },
-    Preset {
-        name: "flaky-cable",
-        about: "a loose plug, bit errors and lost bytes",
-        build: || {
-            Faults::none()
-                .bit_errors(1e-5)
-                .drops(1e-4, 16)
-                .noise(1e-4, 16)
-                .loose(Duration::from_secs(5), Duration::from_millis(300))
-        },
-    },
+    Preset::new("cut", "out for a minute after ten seconds", || {
+        Faults::none().cut(Instant::from_micros(10_000_000), Duration::from_secs(60))
+    }),
+    Preset::new("cut-1s", "out for a second after ten seconds", || {
+        Faults::none().cut(Instant::from_micros(10_000_000), Duration::from_secs(1))
+    }),
+    Preset::new("flaky-cable", "a loose plug, bit errors and lost bytes", || {
+        Faults::none()
+            .bit_errors(1e-5)
+            .drops(1e-4, 16)
+            .noise(1e-4, 16)
+            .loose(Duration::from_secs(5), Duration::from_millis(300))
+    }),
+    Preset::new("everything", "all faults of a line at once", || {
+        Faults::none()
+            .bit_errors(1e-5)
+            .drops(2e-5, 256)
+            .duplicates(2e-5, 256)
+            .noise(2e-5, 256)
+            .controls(1e-4)
+            .texts(2e-5)
+            .stale_bytes(2_000)
+            .loose(Duration::from_secs(20), Duration::from_millis(300))
+    }),
 ];
 
 #[cfg(test)]
@@ -244,7 +244,8 @@ mod tests {
     fn every_preset_is_found_by_its_name_and_only_clean_is_clean() {
         for preset in PRESETS {
             let faults = Faults::preset(preset.name).unwrap();
-            assert_eq!(faults == Faults::none(), preset.name == "clean", "{}", preset.name);
+            let clean = faults == Faults::none() && preset.bytes_per_second.is_none();
+            assert_eq!(clean, preset.name == "clean", "{}", preset.name);
         }
         assert_eq!(Faults::preset("perfect"), None);
     }

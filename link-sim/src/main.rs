@@ -9,11 +9,17 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use link_sim::{
-    faults::{Faults, PRESETS},
+    faults::{PRESETS, Preset},
+    grid::Grid,
     pty::{DirectionCounters, PtyPair, Signals},
+    scenarios,
     wire::WireConfig,
 };
 use protocol::time::{Duration, Instant};
+
+mod swarm_command;
+
+use swarm_command as swarm;
 
 /// The bad cable: a serial line that behaves as badly as you ask, and the same way each time.
 #[derive(Parser)]
@@ -30,6 +36,50 @@ enum Command {
     ///
     /// SIGUSR1 takes the cable out, SIGUSR2 puts it in again. Counts go to stderr at the end.
     Pty(PtyArgs),
+    /// Lets random operations happen to both whole programs on virtual time, seed after seed, and
+    /// ends with the first that breaks a rule, cut down to the few operations that it takes.
+    ///
+    /// The same seed always gives the same run.
+    Swarm(SwarmArgs),
+    /// Lets one named fault happen to two sessions on virtual time and waits until everything is
+    /// answered; without a name, one fault after the other.
+    #[command(long_about = run_help())]
+    Run(RunArgs),
+    /// Measures how much of a line is left for messages, by bit errors and latency.
+    Grid(GridArgs),
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// The fault; all of them without it
+    #[arg(value_name = "NAME", value_parser = fault)]
+    name: Option<&'static str>,
+    /// The number that all accidents follow from, decimal or 0x…
+    #[arg(long, default_value = "7", value_name = "N", value_parser = seed)]
+    seed: u64,
+}
+
+#[derive(Args)]
+struct GridArgs {
+    /// One JSON object for each cell instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct SwarmArgs {
+    /// How many seeds; 1,000 without it, and one where --seed names it
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// How many operations each
+    #[arg(long, default_value_t = swarm::OPERATIONS_DEFAULT, value_name = "N")]
+    operations: usize,
+    /// One seed alone, decimal or 0x…; or, with --seeds, the first of them
+    #[arg(long, value_name = "N", value_parser = seed)]
+    seed: Option<u64>,
+    /// Threads; without it, one for each core
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
 }
 
 #[derive(Args)]
@@ -54,7 +104,7 @@ struct PtyArgs {
     links: Option<Vec<PathBuf>>,
     /// A mixture of faults by name; --ber and --drop change it
     #[arg(long, value_name = "NAME", value_parser = preset, long_help = preset_help())]
-    preset: Option<Faults>,
+    preset: Option<&'static Preset>,
     /// Takes the cable out AT_S seconds after the start for FOR_S seconds; may be repeated
     #[arg(long, value_name = "AT_S:FOR_S", value_parser = cut)]
     cut: Vec<(Duration, Duration)>,
@@ -63,14 +113,16 @@ struct PtyArgs {
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => {
-            let Command::Pty(args) = cli.command;
-            run_pty(args).map_or_else(
-                |error| {
-                    eprintln!("link-sim: {error:#}");
-                    ExitCode::from(EXIT_AWAY)
-                },
-                |()| ExitCode::SUCCESS,
-            )
+            let result = match cli.command {
+                Command::Pty(args) => run_pty(args).map(|()| ExitCode::SUCCESS),
+                Command::Swarm(args) => swarm::run(&args),
+                Command::Run(args) => run_faults(&args),
+                Command::Grid(args) => print_grid(&args),
+            };
+            result.unwrap_or_else(|error| {
+                eprintln!("link-sim: {error:#}");
+                ExitCode::from(EXIT_AWAY)
+            })
         }
         Err(error) => {
             let _ = error.print();
@@ -101,9 +153,25 @@ fn run_pty(args: PtyArgs) -> anyhow::Result<()> {
     Ok(result?)
 }
 
+fn run_faults(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let named = |name: &str| args.name.is_none_or(|wanted| wanted == name);
+    for (name, _) in scenarios::all().filter(|(name, _)| named(name)) {
+        let lasted = scenarios::run(name, args.seed);
+        writeln!(io::stdout(), "{name:<22} {lasted:?} of virtual time")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_grid(args: &GridArgs) -> anyhow::Result<ExitCode> {
+    let grid = Grid::measure();
+    let text = if args.json { grid.json() } else { grid.table() };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 impl PtyArgs {
     fn wire_config(&self) -> WireConfig {
-        let mut faults = self.preset.clone().unwrap_or_default();
+        let mut faults = self.preset.map(Preset::faults).unwrap_or_default();
         if let Some(probability) = self.ber {
             faults = faults.bit_errors(probability);
         }
@@ -115,7 +183,10 @@ impl PtyArgs {
         }
         WireConfig {
             // 8N1: a start bit, eight data bits, a stop bit.
-            bytes_per_second: (self.baud > 0).then(|| (self.baud / 10).max(1)),
+            bytes_per_second: self
+                .preset
+                .and_then(|preset| preset.bytes_per_second)
+                .or((self.baud > 0).then(|| (self.baud / 10).max(1))),
             latency: Duration::from_millis(self.latency_ms.into()),
             faults,
         }
@@ -152,8 +223,26 @@ fn seed(text: &str) -> Result<u64, String> {
     value.map_err(|_| "a seed is a whole number, decimal or 0x and hexadecimal digits".to_owned())
 }
 
-fn preset(text: &str) -> Result<Faults, String> {
-    Faults::preset(text).ok_or_else(|| format!("there is none with this name; {}", preset_names()))
+fn preset(text: &str) -> Result<&'static Preset, String> {
+    let found = PRESETS.iter().find(|preset| preset.name == text);
+    found.ok_or_else(|| format!("there is none with this name; {}", preset_names()))
+}
+
+fn fault(text: &str) -> Result<&'static str, String> {
+    let found = scenarios::all().find(|(name, _)| *name == text);
+    found.map(|row| row.0).ok_or_else(|| {
+        let names: Vec<&str> = scenarios::all().map(|row| row.0).collect();
+        format!("there is none with this name; choose one of {}", names.join(", "))
+    })
+}
+
+fn run_help() -> String {
+    let lines = scenarios::all().map(|(name, about)| format!("\n  {name:<22} {about}"));
+    format!(
+        "Lets one named fault happen to two sessions on virtual time and waits until everything \
+         is answered; without a name, one fault after the other:\n{}",
+        lines.collect::<String>()
+    )
 }
 
 fn preset_names() -> String {
@@ -162,7 +251,7 @@ fn preset_names() -> String {
 }
 
 fn preset_help() -> String {
-    let lines = PRESETS.iter().map(|preset| format!("\n  {:<12} {}", preset.name, preset.about));
+    let lines = PRESETS.iter().map(|preset| format!("\n  {:<18} {}", preset.name, preset.about));
     format!(
         "A mixture of faults by name; --ber and --drop change it:\n{}",
         lines.collect::<String>()

@@ -7,13 +7,16 @@
 use std::{collections::VecDeque, fmt::Debug};
 
 use protocol::{
+    link::EndpointConfig,
     message::{Answer, Message, Request},
+    secure::{Entropy, Failure, Pairing},
     session::{Counters, Event, SendError, Session, SessionConfig, Side},
     time::{Duration, Instant},
 };
 
 use crate::{
-    checker::{Checker, Counts},
+    adversary::Adversary,
+    checker::{Checker, Counts, Violation},
     faults::Faults,
     random::Random,
     wire::{Wire, WireConfig, WireCounters},
@@ -32,7 +35,8 @@ pub struct PairConfig {
     pub batch: Duration,
     /// What goes wrong, in each direction by itself.
     pub faults: Faults,
-    /// The test to run again when this one fails.
+    /// The test to run again when this one fails, as `--test stories`; or a whole command that
+    /// begins with `link-sim` and takes `--seed`.
     pub test: &'static str,
 }
 
@@ -47,6 +51,18 @@ pub struct Pair {
     signer: End<Answer, Request>,
     to_signer: Wire,
     to_frontend: Wire,
+    adversary: Option<Adversary>,
+}
+
+/// What an end says of its peer that is no connection and no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It speaks no common version.
+    Incompatible,
+    /// Another program has the place.
+    Occupied,
+    /// It has not proved to be the paired peer.
+    Refused,
 }
 
 /// A state machine that asks for so many turns at one instant asks for ever.
@@ -69,6 +85,7 @@ impl Pair {
             signer: End::new(Side::Signer, random.next_u64(), rate, Instant::ZERO),
             to_signer: Wire::new(wire.clone(), random.next_u64()),
             to_frontend: Wire::new(wire, random.next_u64()),
+            adversary: None,
             random,
             config,
         };
@@ -159,16 +176,24 @@ impl Pair {
             self.signer.session.poll_timeout(),
             self.to_signer.poll_batch_timeout(self.config.batch),
             self.to_frontend.poll_batch_timeout(self.config.batch),
+            self.adversary.as_ref().and_then(Adversary::poll_timeout),
         ];
         let next = wakes.into_iter().flatten().min().unwrap_or(limit).clamp(self.now, limit);
         self.steps_now = if next == self.now { self.steps_now + 1 } else { 0 };
         self.check(self.steps_now < STEPS_NOW_MAX, "a state machine asks for a turn without end");
         self.now = next;
-        if let Some(bytes) = self.to_signer.poll(next) {
-            self.signer.session.handle_bytes(next, &bytes);
+        for to in [Side::Signer, Side::Frontend] {
+            let Some(bytes) = self.wire_to(to).poll(next) else { continue };
+            match &mut self.adversary {
+                None => self.deliver(to, &bytes),
+                Some(adversary) => {
+                    let out = adversary.handle_bytes(next, to, &bytes);
+                    out.iter().for_each(|(side, bytes)| self.deliver(*side, bytes));
+                }
+            }
         }
-        if let Some(bytes) = self.to_frontend.poll(next) {
-            self.frontend.session.handle_bytes(next, &bytes);
+        while let Some((to, bytes)) = self.adversary.as_mut().and_then(|one| one.poll(next)) {
+            self.deliver(to, &bytes);
         }
         self.frontend.run_timers(next);
         self.signer.run_timers(next);
@@ -247,6 +272,41 @@ impl Pair {
         self.wire_to(to).inject(now, bytes);
     }
 
+    /// Somebody owns the wire from now on; what two ends say of such a peer is no fault of theirs.
+    /// He goes with [`Self::adversary_leaves`].
+    pub fn adversary_comes(&mut self, adversary: Adversary) {
+        self.adversary = Some(adversary);
+        self.allow_notices();
+    }
+
+    /// Nobody meddles any more; what he kept back never arrives.
+    pub fn adversary_leaves(&mut self) -> Option<Adversary> {
+        self.adversary.take()
+    }
+
+    /// From now on an end may say that its peer is not the right one; the notices are kept.
+    pub fn allow_notices(&mut self) {
+        self.frontend.notices.get_or_insert_default();
+        self.signer.notices.get_or_insert_default();
+    }
+
+    /// What this end said of its peer since notices are allowed.
+    pub fn notices(&self, side: Side) -> &[Notice] {
+        let notices = match side {
+            Side::Frontend => &self.frontend.notices,
+            Side::Signer => &self.signer.notices,
+        };
+        notices.as_deref().unwrap_or_default()
+    }
+
+    fn deliver(&mut self, to: Side, bytes: &[u8]) {
+        let now = self.now;
+        match to {
+            Side::Frontend => self.frontend.session.handle_bytes(now, bytes),
+            Side::Signer => self.signer.session.handle_bytes(now, bytes),
+        }
+    }
+
     fn wire_to(&mut self, side: Side) -> &mut Wire {
         match side {
             Side::Frontend => &mut self.to_frontend,
@@ -274,10 +334,11 @@ impl Pair {
             let (link, wire) = (self.counters(side).link, self.wire_counters(side));
             format!("{side:?} is {up}: {link:?}; towards it {wire:?}\n")
         });
-        panic!(
-            "{what}, at {at:?}\n{}replay: LINK_SIM_SEED={seed:#x} cargo test -p link-sim {test}",
-            state.concat()
-        );
+        let replay = match test.starts_with("link-sim") {
+            true => format!("{test} --seed {seed:#x}"),
+            false => format!("LINK_SIM_SEED={seed:#x} cargo test -p link-sim {test}"),
+        };
+        panic!("{what}, at {at:?}\n{}replay: {replay}", state.concat());
     }
 
     /// Moves what the sessions have to say, until they have nothing more.
@@ -297,6 +358,14 @@ impl Pair {
     }
 }
 
+/// The two ends are always the same pair, so that a run follows from its seed.
+fn config(side: Side, boot_id: u64, line_rate: Option<u32>) -> SessionConfig {
+    let (frontend, signer) = Pairing::both(0);
+    let pairing = if side == Side::Frontend { frontend } else { signer };
+    let link = EndpointConfig { side, boot_id, line_rate };
+    SessionConfig { link, pairing, entropy: Entropy::seeded(boot_id) }
+}
+
 //------------ One end -------------------------------------------------------
 
 /// A program: its session, what it wrote, and what arrived for it.
@@ -308,23 +377,25 @@ struct End<Out: Message, In: Message> {
     departed: Vec<Out>,
     arriving: Checker,
     tape: Vec<u8>,
+    /// What it said of its peer, where that may happen at all.
+    notices: Option<Vec<Notice>>,
 }
 
 impl<Out: Message + Clone, In: Message + Debug> End<Out, In> {
     fn new(side: Side, boot_id: u64, line_rate: Option<u32>, now: Instant) -> Self {
         Self {
             side,
-            session: Session::new(SessionConfig { side, boot_id, line_rate }, now),
+            session: Session::new(config(side, boot_id, line_rate), now),
             inbox: VecDeque::new(),
             departed: Vec::new(),
             arriving: Checker::default(),
             tape: Vec::new(),
+            notices: None,
         }
     }
 
     fn restart(&mut self, boot_id: u64, line_rate: Option<u32>, now: Instant) {
-        let config = SessionConfig { side: self.side, boot_id, line_rate };
-        self.session = Session::new(config, now);
+        self.session = Session::new(config(self.side, boot_id, line_rate), now);
         self.inbox.clear();
         self.arriving.restarted();
     }
@@ -365,12 +436,28 @@ impl<Out: Message + Clone, In: Message + Debug> End<Out, In> {
                 Event::Undecodable { lane, error } => {
                     return Err(format!("at {:?}, lane {lane:?}: {error}", self.side));
                 }
+                Event::Occupied => self.notice(Notice::Occupied, "finds its place taken")?,
+                // A line that lets next to nothing through.
+                Event::Refused { failure: Failure::Mute { .. } } => Ok(()),
+                Event::Refused { failure } => {
+                    self.notice(Notice::Refused, &format!("refuses its peer: {failure}"))?
+                }
                 Event::Incompatible { theirs } => {
-                    return Err(format!("{:?} finds {theirs:?} incompatible", self.side));
+                    self.notice(Notice::Incompatible, &format!("finds {theirs:?} incompatible"))?
                 }
             };
             outcome.map_err(|violation| format!("at {:?}: {violation}", self.side))?;
         }
         Ok(())
+    }
+
+    fn notice(&mut self, notice: Notice, text: &str) -> Result<Result<(), Violation>, String> {
+        match &mut self.notices {
+            None => Err(format!("{:?} {text}", self.side)),
+            Some(notices) => {
+                notices.push(notice);
+                Ok(Ok(()))
+            }
+        }
     }
 }

@@ -177,6 +177,19 @@ impl Wire {
         self.plug.healed_at = self.faults.healed_at;
     }
 
+    /// From now on these things go wrong, whatever went wrong before; a cable that is out stays
+    /// out, and what is under way arrives as it is.
+    pub fn change(&mut self, faults: Faults, seed: u64) {
+        self.random = Random::new(seed);
+        self.skips = Skips::new(&faults, &mut self.random);
+        let (cuts, out_since) = (std::mem::take(&mut self.plug.cuts), self.plug.out_since);
+        self.plug = Plug::new(&faults, self.random.fork());
+        self.plug.cuts.extend(cuts);
+        self.plug.out_since = out_since;
+        self.dropping = 0;
+        self.faults = faults;
+    }
+
     /// What happened so far.
     pub fn counters(&self) -> WireCounters {
         self.counters

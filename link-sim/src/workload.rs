@@ -77,6 +77,11 @@ impl Workload {
         }
     }
 
+    /// Gives up what is not answered: whoever asked does not wait for it any more.
+    pub fn forget_open(&mut self) {
+        self.open.clear();
+    }
+
     /// Whether nothing is left to answer.
     pub fn is_done(&self) -> bool {
         self.open.is_empty()

@@ -20,6 +20,7 @@ use nix::{
 use protocol::{
     message::{Answer, Request, TimeHint},
     port::{Cable, CableEvent},
+    secure::{Entropy, Pairing},
     session::{Event, Side},
 };
 
@@ -177,8 +178,11 @@ fn latency_is_added_each_way() {
 fn two_sessions_talk_over_a_bad_line() {
     let line = Line::start(&["--baud", "460800", "--ber", "1e-5", "--latency-ms", "5"]);
     let spec = |path: &Path| format!("pty:{}?baud=460800", path.display()).parse().unwrap();
-    let mut frontend: Cable<Request, Answer> = Cable::open(spec(&line.a), Side::Frontend, 1);
-    let mut signer: Cable<Answer, Request> = Cable::open(spec(&line.b), Side::Signer, 2);
+    let (ours, theirs) = Pairing::both(1);
+    let (a, b, entropy) = (spec(&line.a), spec(&line.b), Entropy::seeded(1));
+    let mut frontend: Cable<Request, Answer> =
+        Cable::open(a, Side::Frontend, 1, ours, entropy.clone());
+    let mut signer: Cable<Answer, Request> = Cable::open(b, Side::Signer, 2, theirs, entropy);
     let (mut sent, mut answered, start) = (0, 0, Instant::now());
     while answered < 500 {
         frontend.turn();

@@ -76,6 +76,11 @@ impl<const N: usize> fmt::Debug for Text<N> {
 pub struct Bytes<const N: usize>(Vec<u8>);
 
 impl<const N: usize> Bytes<N> {
+    /// No bytes.
+    pub const fn empty() -> Self {
+        Self(Vec::new())
+    }
+
     /// The bytes themselves.
     pub fn into_vec(self) -> Vec<u8> {
         self.0

@@ -14,7 +14,7 @@ pub const DELIMITER: u8 = 0;
 /// CRC-32C, little-endian.
 pub const CRC_LEN: usize = 4;
 /// The longest body: one link header and the longest segment (`link` ties this to its own bounds).
-pub const BODY_MAX: usize = 4096 + 8;
+pub const BODY_MAX: usize = 4096 + 24;
 /// The longest frame without its delimiter. Longer runs without a zero are noise.
 pub const FRAME_MAX: usize = cobs::max_encoding_length(BODY_MAX + CRC_LEN);
 
@@ -48,6 +48,11 @@ impl Sealed {
     /// What the first byte claims; believe it only after [`Sealed::open`].
     pub fn claimed_kind(&self) -> u8 {
         self.0[0]
+    }
+
+    /// What the body claims, at least one byte; believe it only after [`Sealed::open`].
+    pub fn claimed(&self) -> &[u8] {
+        &self.0[..self.0.len() - CRC_LEN]
     }
 
     /// The body, if the CRC over `prefix` and body is right.

@@ -19,8 +19,9 @@ pub const PACKED_MAX: usize = MESSAGE_MAX + CONTAINER_OVERHEAD_MAX;
 /// Messages that may wait in one lane: a minute's work at 115,200 baud would be more, so the layer
 /// above keeps the rest where it can still be ordered, on disk.
 pub const LANE_MESSAGES_MAX: usize = 256;
-/// Bytes that may wait in one lane, as long as it holds more than one message.
-pub const LANE_BYTES_MAX: usize = 512 * 1024;
+/// Bytes that may wait in one lane, as long as it holds more than one message: 17 s at 115,200 baud.
+/// One message may pass it. The gate stays within 16 MiB whatever the peer does not read.
+pub const LANE_BYTES_MAX: usize = 192 * 1024;
 
 /// A chunk's head byte: the lane in the low bits, and whether it opens a message.
 const HEAD_LANE: u8 = 0b0000_0011;
@@ -63,6 +64,12 @@ impl Outgoing {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.lanes.iter().all(|queue| queue.messages.is_empty())
+    }
+
+    /// Whether anything waits that is more urgent than [`Lane::Bulk`].
+    pub fn urgent_waits(&self) -> bool {
+        let mut urgent = Lane::ALL.into_iter().filter(|lane| *lane != Lane::Bulk);
+        urgent.any(|lane| !self.lanes[lane as usize].messages.is_empty())
     }
 
     /// Fills one segment of at most `length_max` bytes; `None` if nothing waits.

@@ -2,9 +2,12 @@
 //!
 //! [`Endpoint`] is sans-IO and the same type at both ends. It says hello until both ends have
 //! heard each other, numbers and acknowledges segments, repeats lost ones, shows life, and starts
-//! again when the peer is silent or new. It never looks into a segment: a segment's payload is one
-//! record, which today holds chunks (`lanes`) as they are; encryption has its place there, between
-//! the two, and changes nothing here.
+//! again when the peer is silent or new. Segments are as long as is best for the noise on the
+//! line. It never looks into a segment and trusts no frame further than its CRC: who wrote it, and
+//! what it means, is for the session to find out.
+//!
+//! Memory, whatever the peer sends: at most [`WINDOW`] segments of [`SEGMENT_MAX`] bytes sent and
+//! as many received, one frame, and what one `poll_transmit` hands out: 1.1 MiB.
 //!
 //! | state | event | next state | what happens |
 //! |---|---|---|---|
@@ -13,16 +16,22 @@
 //! | Greeting | Hello that does not echo our nonce | Greeting | remember the peer, answer with its echo |
 //! | Greeting | Hello that echoes our nonce | Established | `Up`, an Ack |
 //! | Greeting | good frame under peer's and our nonce | Established | `Up`: the peer heard us |
+//! | Greeting | Busy for our nonce or for nobody | Greeting | `Occupied`, our next hello later |
+//! | Greeting | any other frame | Greeting | counted |
 //! | Greeting | timer Hello | Greeting | our hello again |
-//! | Established | good Data, Ack, Probe | Established | as the window says |
+//! | Established | good Data, Part, Ack, Probe, Report | Established | as the window says |
+//! | Established | good Report that contradicts what was acknowledged | Greeting | `Down`, our hello with a fresh nonce |
 //! | Established | Hello of the same nonce | Established | an Ack, or our hello if it echoes another |
 //! | Established | Hello of the peer's next incarnation | Greeting | `Down`, answer with its echo |
-//! | Established | Hello of an earlier incarnation | Established | stale bytes: counted |
+//! | Established | Hello of an earlier incarnation | Established | stale bytes, or ours of the peer was forged: counted, a Probe, timer Doubt |
 //! | Established | Hello of a stranger | Established | a Probe, timer Doubt |
+//! | Established | timer Greet, until the first good frame | Established | our hello again |
 //! | Established | good frame while Doubt runs | Established | the peer lives: Doubt stops |
+//! | Established | good Report to a Probe after a stranger's Hello | Established | Busy for the stranger |
 //! | Established | timer Doubt, up to three times | Established | another Probe, timer Doubt |
 //! | Established | timer Doubt, fourth time | Greeting | `Down`, answer the stranger with its echo |
 //! | Established | timer Silence | Greeting | `Down`, our hello with a fresh nonce |
+//! | Established | Busy, or any other frame | Established | counted |
 //!
 //! For [`RECONNECT_INTERVAL`] after `Up` no other connection begins: a Greeting that starts within
 //! it hears, but says nothing and never leaves.
@@ -30,8 +39,11 @@
 mod connection;
 mod error;
 mod line;
+mod noise;
 mod packet;
 mod round_trip;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod window;
 
@@ -39,12 +51,13 @@ use std::collections::VecDeque;
 
 pub use error::DownReason;
 pub use line::LinkCounters;
+pub use noise::SEGMENT_MIN;
 pub use packet::{HELLO_PREFIX, KINDS, Nonce, Side};
 
 use self::{
-    connection::Connection,
-    line::{Line, Pace},
-    packet::{Ack, Data, Hello},
+    connection::{Connection, Heard},
+    line::Line,
+    packet::{Busy, Claim, Hello},
     timer::Timer,
 };
 use crate::{
@@ -55,19 +68,21 @@ use crate::{
 
 /// The longest segment. On a paced line the sender chooses shorter ones, see [`SEGMENT_TIME`].
 pub const SEGMENT_MAX: usize = 4096;
-/// Segments that may be on their way, and that a receiver keeps ahead of a gap.
+/// Segments that may be on their way, and that a receiver keeps ahead of a gap. Their numbers
+/// travel as eight bits.
 pub const WINDOW: usize = 128;
 /// How long one segment may occupy a paced line: what is urgent waits for at most that and the
-/// lead of `line`, and a damaged bit costs no more than that. The frame's own 13 bytes are then
-/// 2.5 % of it at 115,200 baud.
-pub const SEGMENT_TIME: Duration = Duration::from_millis(45);
-
+/// lead of `line`. The frame's own bytes are then 1.5 % of it at 115,200 baud. On a noisy line
+/// segments are shorter, see [`SEGMENT_MIN`].
+pub const SEGMENT_TIME: Duration = Duration::from_millis(64);
 /// On slow lines a segment shorter than this would be mostly header; see
 /// [`SEGMENT_LEAST_TIME`].
 pub const SEGMENT_LEAST: usize = 256;
-/// On very slow lines segments are shorter still, down to 64 bytes, if [`SEGMENT_LEAST`] bytes
-/// would take longer than this.
+/// On very slow lines segments are shorter still, down to [`SEGMENT_SLOW`] bytes, if
+/// [`SEGMENT_LEAST`] bytes would take longer than this.
 pub const SEGMENT_LEAST_TIME: Duration = Duration::from_secs(1);
+/// No line is so slow that segments are shorter than this, and every receiver takes as much.
+pub const SEGMENT_SLOW: usize = 64;
 
 /// How often an endpoint says hello until it is answered: the link is back this soon, and a
 /// little more, after a noise or a cut.
@@ -75,8 +90,11 @@ pub const HELLO_INTERVAL: Duration = Duration::from_millis(500);
 /// On a line that takes longer than [`HELLO_INTERVAL`] for so many bytes, hellos come only as
 /// often: they take an eighth of it.
 pub const HELLO_PAUSE_BYTES: usize = 8 * Hello::LEN;
+/// How long it waits with the next hello when it was told that the peer talks with somebody else:
+/// that one should not be disturbed, and the place should not stay empty for long.
+pub const HELLO_INTERVAL_OCCUPIED: Duration = Duration::from_secs(2);
 /// How often it says hello to a peer that speaks no common version.
-pub const HELLO_INTERVAL_INCOMPATIBLE: Duration = Duration::from_secs(5);
+pub const HELLO_INTERVAL_INCOMPATIBLE: Duration = Duration::from_secs(3);
 /// Two connections begin at least this long after each other, whatever the peer does: a fault
 /// that ends each of them at once, such as patches that cannot be undone, does not fill the line.
 pub const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,8 +116,6 @@ pub const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// Enough bytes for one write to the line.
 const TRANSMIT_ENOUGH: usize = 16 * 1024;
 
-const _: () = assert!(frame::BODY_MAX >= Data::HEADER_LEN + SEGMENT_MAX);
-const _: () = assert!(frame::BODY_MAX >= Hello::LEN && frame::BODY_MAX >= Ack::LEN_MAX);
 const _: () = assert!(SEGMENT_MAX <= u16::MAX as usize && WINDOW.is_multiple_of(8));
 const _: () = assert!(SILENCE.as_millis() > 4 * KEEP_ALIVE.as_millis());
 
@@ -132,6 +148,9 @@ pub enum Event {
         /// The oldest and the newest version of the peer.
         theirs: (u8, u8),
     },
+    /// Another program on our side of the cable talks with the peer. Told once until `Up`; the
+    /// endpoint waits for its turn.
+    Occupied,
 }
 
 /// One end of the link.
@@ -150,6 +169,8 @@ pub struct Endpoint {
     connected_at: Option<Instant>,
     /// The peer that was last told to be incompatible, and when.
     incompatible_told: Option<(Nonce, Instant)>,
+    /// Whether `Occupied` was told since the last connection.
+    occupied_told: bool,
     /// A hello must go as soon as the line is free.
     hello_due: bool,
     decoder: frame::Decoder,
@@ -179,16 +200,16 @@ struct Greeting {
 impl Endpoint {
     /// An endpoint that says hello at once.
     pub fn new(config: EndpointConfig, now: Instant) -> Self {
-        let pace = Pace::new(config.line_rate, now);
         let mut endpoint = Self {
             nonce: Nonce { boot_id: config.boot_id, incarnation: 0 },
             plain: false,
             state: State::Greeting(Greeting::default()),
             connected_at: None,
             incompatible_told: None,
+            occupied_told: false,
             hello_due: false,
             decoder: frame::Decoder::default(),
-            line: Line { pace, counters: LinkCounters::default() },
+            line: Line::new(config.line_rate, now),
             events: VecDeque::new(),
             config,
         };
@@ -200,13 +221,11 @@ impl Endpoint {
     pub fn handle_bytes(&mut self, now: Instant, mut bytes: &[u8]) {
         self.line.counters.bytes_received += bytes.len() as u64;
         while let Some(sealed) = self.decoder.next(&mut bytes) {
-            match sealed.claimed_kind() {
-                packet::KIND_HELLO => self.handle_hello_frame(now, &sealed),
-                packet::KIND_DATA | packet::KIND_ACK | packet::KIND_PROBE | packet::KIND_REPORT => {
-                    self.handle_connection_frame(now, &sealed)
-                }
-                // Its prefix cannot be known, so neither whether it is whole.
-                _ => self.line.counters.frames_broken += 1,
+            match Claim::of(&sealed) {
+                Claim::Hello => self.handle_hello_frame(now, &sealed),
+                Claim::Busy => self.handle_busy_frame(now, &sealed),
+                Claim::Packet => self.handle_connection_frame(now, &sealed),
+                Claim::Unknown => self.line.counters.frames_broken += 1,
             }
         }
     }
@@ -228,11 +247,15 @@ impl Endpoint {
                         self.disconnect(DownReason::Silence { seconds });
                     }
                     Some(Timer::Doubt) => {
-                        if let Some(stranger) = connection.believe(now, &self.line.pace) {
+                        if let Some(stranger) = connection.believe(now, &self.line) {
                             let reason = DownReason::PeerRestarted;
                             self.events.push_back(Event::Down { reason });
                             self.greet(Some(stranger), false);
                         }
+                    }
+                    Some(Timer::Greet) => {
+                        connection.greet_again(now, &self.line);
+                        self.hello_due = true;
                     }
                     Some(timer) => connection.handle_timer(timer, &mut self.line),
                 },
@@ -285,13 +308,14 @@ impl Endpoint {
                     connection.acknowledge_first();
                 } else if new == old {
                     self.hello_due = true;
-                } else if new.boot_id != old.boot_id {
-                    connection.doubt(now, hello, &self.line.pace);
-                } else if new.incarnation > old.incarnation {
+                } else if new.boot_id == old.boot_id && new.incarnation > old.incarnation {
                     self.events.push_back(Event::Down { reason: DownReason::PeerRestarted });
                     self.greet(Some(hello), false);
                 } else {
-                    self.line.counters.hellos_stale += 1;
+                    // Whoever forges a later incarnation makes the true one look stale, so that
+                    // is believed no more than a stranger is.
+                    self.line.counters.hellos_stale += u64::from(new.boot_id == old.boot_id);
+                    connection.doubt(now, hello, &self.line);
                 }
             }
         }
@@ -309,6 +333,32 @@ impl Endpoint {
         }
     }
 
+    fn handle_busy_frame(&mut self, now: Instant, sealed: &frame::Sealed) {
+        let counters = &mut self.line.counters;
+        let Some(body) = sealed.open(HELLO_PREFIX) else {
+            counters.frames_broken += 1;
+            return;
+        };
+        counters.frames_received += 1;
+        let Some(busy) = Busy::parse(body) else {
+            counters.frames_malformed += 1;
+            return;
+        };
+        let is_ours = busy.side != self.config.side
+            && busy.receiver.is_none_or(|receiver| receiver == self.nonce);
+        let State::Greeting(greeting) = &mut self.state else { return };
+        if !is_ours {
+            return;
+        }
+        counters.busies_received += 1;
+        self.hello_due = false;
+        let pause = self.line.pace.line_time(HELLO_PAUSE_BYTES);
+        greeting.hello_at = Some(now + HELLO_INTERVAL_OCCUPIED.max(pause));
+        if !std::mem::replace(&mut self.occupied_told, true) {
+            self.events.push_back(Event::Occupied);
+        }
+    }
+
     fn handle_connection_frame(&mut self, now: Instant, sealed: &frame::Sealed) {
         if let State::Greeting(greeting) = &self.state {
             let known = greeting.peer.filter(|_| self.may_greet_at() <= now);
@@ -317,16 +367,20 @@ impl Endpoint {
                 return;
             };
             // Only a peer that heard our nonce can make a frame that opens.
-            if sealed.open(&packet::identity(peer.nonce, self.nonce)).is_some() {
-                self.establish(now, peer);
+            if !Connection::new(now, self.nonce, peer, &self.line).owns(sealed) {
+                self.line.counters.frames_broken += 1;
+                return;
             }
+            self.establish(now, peer);
         }
-        let taken = match &mut self.state {
-            State::Established(connection) => connection.handle_frame(now, sealed, &mut self.line),
-            State::Greeting(_) => None,
-        };
-        if taken.is_none() {
-            self.line.counters.frames_broken += 1;
+        let State::Established(connection) = &mut self.state else { return };
+        match connection.handle_frame(now, sealed, &mut self.line) {
+            Heard::Taken => {}
+            Heard::Broken => self.line.counters.frames_broken += 1,
+            Heard::Contradiction => {
+                let what = "it no longer has what it acknowledged, or somebody else is on the line";
+                self.disconnect(DownReason::PeerMisbehaved { what });
+            }
         }
     }
 }
@@ -349,12 +403,31 @@ impl Endpoint {
     }
 
     fn establish(&mut self, now: Instant, peer: Hello) {
-        let connection = Connection::new(now, self.nonce, peer, &self.line.pace);
+        let connection = Connection::new(now, self.nonce, peer, &self.line);
         self.state = State::Established(Box::new(connection));
         self.connected_at = Some(now);
         self.hello_due = false;
+        self.occupied_told = false;
         self.line.counters.connections += 1;
         self.events.push_back(Event::Up { plain: peer.plain });
+    }
+
+    /// What both ends believe of the present connection, for the session to compare under its own
+    /// seal: the version, then the hello of the frontend and that of the signer, with the echoes
+    /// left out. Whoever changed either on its way made two different bindings.
+    pub fn binding(&self) -> Option<Vec<u8>> {
+        let State::Established(connection) = &self.state else { return None };
+        let peer = connection.peer;
+        let ours = (version::VERSION_MIN, version::VERSION_CURRENT);
+        let mut binding = vec![version::agree(ours, peer.versions)?];
+        let mut hellos = [self.hello(), peer];
+        if self.config.side == Side::Signer {
+            hellos.reverse();
+        }
+        for hello in hellos {
+            binding.extend(Hello { echo: None, ..hello }.encode());
+        }
+        Some(binding)
     }
 
     /// When the next connection may begin.
@@ -446,7 +519,7 @@ impl Endpoint {
         let (timer, wants_to_send) = match &self.state {
             State::Greeting(greeting) => (greeting.hello_at, false),
             State::Established(connection) => {
-                (connection.timers.next(), connection.wants_to_send(source_waits, &self.line.pace))
+                (connection.timers.next(), connection.wants_to_send(source_waits, &self.line))
             }
         };
         let hello = self.hello_due.then(|| self.hello_opens_at());
@@ -466,6 +539,19 @@ impl Endpoint {
             State::Established(connection) => connection.round_trip(),
             State::Greeting(_) => None,
         }
+    }
+
+    /// How long segments are at most, for the noise that was seen on the line.
+    pub fn segment_length(&self) -> usize {
+        self.line.noise.segment_length()
+    }
+
+    /// What to send to whoever else turns up at a port whose line is taken: it then says
+    /// [`Event::Occupied`] and waits.
+    pub fn busy_frame(side: Side) -> Vec<u8> {
+        let mut out = vec![frame::DELIMITER];
+        frame::encode(HELLO_PREFIX, &Busy { side, receiver: None }.encode(), &mut out);
+        out
     }
 
     /// What was counted since the endpoint was made.

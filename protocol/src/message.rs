@@ -2,7 +2,7 @@
 //!
 //! A [`Request`] travels from the frontend to the signer, an [`Answer`] back. All types here are
 //! on the wire: changing one changes the golden bytes in `tests/golden` and needs a new protocol
-//! version once version 1 is frozen. Nothing here decides anything.
+//! version: version 1 is frozen. Nothing here decides anything.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -11,15 +11,22 @@ use crate::codec::{self, CodecError};
 mod answer;
 mod identifier;
 mod name;
+mod openpgp;
 mod refusal;
 mod request;
 
-pub use answer::{Answer, AuthorityEntry, Catalogue, CrlPiece, ProfileEntry, SignerStatus};
+pub use answer::{
+    Answer, AuthorityEntry, Catalogue, CrlPiece, LogPiece, ProfileEntry, SignerStatus,
+};
 pub use identifier::{Digest, Name, NotAName, NotARequestId, NotASerial, RequestId, Serial};
 pub use name::{Attribute, AttributeType, GeneralName, NotAGeneralName, RevocationReason, Subject};
+pub use openpgp::{
+    ApprovedUserId, CertificationLevel, CertifyOpenPgp, DEFAULT_POLICY, OpenPgpEntry,
+    OpenPgpPolicyEntry, OpenPgpReason, RevokeOpenPgp,
+};
 pub use refusal::RefusalCode;
 pub use request::{
-    CatalogueQuery, CertifyOpenPgp, CrlScope, CsrForm, FetchCrl, IssueCertificate, Request, Revoke,
+    CatalogueQuery, CrlScope, CsrForm, FetchCrl, FetchLog, IssueCertificate, Request, Revoke,
     SerialHigh, TimeHint,
 };
 
@@ -38,6 +45,15 @@ pub const CERTIFICATE_MAX: usize = 96 * 1024;
 pub const PIECE_MAX: usize = 32 * 1024;
 /// Names in one certificate; CA/B practice stops at 100.
 pub const NAMES_MAX: usize = 128;
+/// User IDs in one request for an OpenPGP certification: keys of people have fewer than 20.
+pub const USER_IDS_MAX: usize = 64;
+/// What one approved user ID can have on the wire: its kind, a name and an address, each with its
+/// length.
+const USER_ID_LEN: usize = 1 + 1 + 128 + 3 + 254;
+/// OpenPGP keys of one signer.
+pub const OPENPGP_AUTHORITIES_MAX: usize = 8;
+/// Policies of one OpenPGP authority.
+pub const OPENPGP_POLICIES_MAX: usize = 16;
 /// Attributes in one subject.
 pub const ATTRIBUTES_MAX: usize = 32;
 /// Authorities of one signer.
@@ -48,7 +64,8 @@ pub const PROFILES_MAX: usize = 64;
 pub const ACKNOWLEDGE_MAX: usize = 64;
 
 const _: () = assert!(CSR_MAX < MESSAGE_MAX);
-const _: () = assert!(OPENPGP_KEY_MAX + NAMES_MAX * 256 <= MESSAGE_MAX);
+// With the names and numbers around them.
+const _: () = assert!(OPENPGP_KEY_MAX + USER_IDS_MAX * USER_ID_LEN + 1024 <= MESSAGE_MAX);
 const _: () = assert!(CERTIFICATE_MAX < MESSAGE_MAX);
 const _: () = assert!(PIECE_MAX < MESSAGE_MAX);
 
@@ -74,6 +91,9 @@ impl Lane {
 
 /// What the session needs to know about a message to carry it well.
 pub trait Message: Serialize + DeserializeOwned {
+    /// Whether messages of this type ask, so that answers refer to them.
+    const ASKS: bool;
+
     /// The lane it travels on.
     fn lane(&self) -> Lane;
     /// The request it belongs to, if any: the other end holds that request's bytes already.

@@ -9,8 +9,8 @@
 //! | container | bytes |
 //! |---|---|
 //! | stored | `00`, then the content |
-//! | patched | `01` + number of references, their names (4 bytes each), check (8 bytes), content length (LEB128), one zstd frame without its magic number |
-//! | spliced | `04`, the reference's name (4 bytes), check (8 bytes), content length (LEB128), a container without references of the script that cuts the content out of the reference |
+//! | patched | `01` + number of references, their names (4 bytes each), check (4 bytes), content length (LEB128), one zstd frame without its magic number |
+//! | spliced | `04`, the reference's name (4 bytes), check (4 bytes), content length (LEB128), a container without references of the script that cuts the content out of the reference |
 //!
 //! The zstd frame was made with the references, one after the other, as its prefix; it has no
 //! checksum, no dictionary id and no content size.
@@ -28,7 +28,7 @@ pub const REFERENCES_MAX: usize = 2;
 /// How much of a SHA-256 names a reference. A clash is found by the check.
 pub const NAME_LEN: usize = 4;
 /// How much of the SHA-256 of the content is compared.
-pub const CHECK_LEN: usize = 8;
+pub const CHECK_LEN: usize = 4;
 /// How much longer than its content a container can be: a stored one by its first byte.
 pub const CONTAINER_OVERHEAD_MAX: usize = 1;
 

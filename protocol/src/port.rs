@@ -1,8 +1,9 @@
 //! A session on a port: the only I/O and the only clock of this crate.
 //!
-//! A [`Cable`] reads and writes a serial line, a pty or a unix socket without ever waiting, and
-//! opens it again after it was unplugged. A port that is away is to the session what a cut cable
-//! is: silence. It never looks into a message and never decides what to send.
+//! A [`Cable`] reads and writes a serial line, an interface of its own, a pty or a unix socket
+//! without ever waiting, and opens it again after it was unplugged. A port that is away is to the
+//! session what a cut cable is: silence. It never looks into a message and never decides what to
+//! send.
 #![expect(clippy::disallowed_methods, reason = "driver: owns the monotonic clock of a port")]
 
 use std::{
@@ -15,7 +16,9 @@ use std::{
 use nix::{errno::Errno, poll::PollFlags};
 
 use crate::{
+    link::EndpointConfig,
     message::Message,
+    secure::{Entropy, Pairing},
     session::{Counters, Event, SendError, Session, SessionConfig, Side},
     time::{Duration, Instant},
 };
@@ -24,10 +27,12 @@ mod device;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod usbnet;
 
 pub use device::PortError;
 use device::{Source, Stream};
 pub use spec::{NotAPortSpec, PortSpec};
+pub use usbnet::InterfaceFault;
 
 /// A session on a port.
 ///
@@ -40,10 +45,12 @@ pub struct Cable<Out: Message, In: Message> {
     stream: Option<Stream>,
     /// When to try the port again; of no meaning while it is open.
     retry_at: Instant,
+    /// When the port was opened or gave bytes last.
+    heard_at: Instant,
     /// What the port did not take yet.
     unsent: Vec<u8>,
-    /// Whether somebody was told that the port is away.
-    told: bool,
+    /// What was said when the port went away; it is said once.
+    told: Option<String>,
     events: VecDeque<CableEvent<In>>,
     started: time::Instant,
 }
@@ -71,20 +78,31 @@ const BLOCKED_PAUSE: Duration = Duration::from_millis(5);
 const READ_MAX: usize = 16 * 1024;
 /// The most reads in a turn, so that a sender without pause cannot keep the turn for itself.
 const READS_MAX: usize = 16;
+/// On a connection that another one may replace: so long nothing is heard, and it is dead. A peer
+/// says hello twice a second.
+const SILENT_MAX: Duration = Duration::from_secs(10);
 /// The most events about the port that wait; the oldest say nothing new.
 const EVENTS_MAX: usize = 16;
 
 impl<Out: Message, In: Message> Cable<Out, In> {
-    /// A session with this boot id on this port, which need not be there yet.
-    pub fn open(spec: PortSpec, side: Side, boot_id: u64) -> Self {
-        let config = SessionConfig { side, boot_id, line_rate: spec.line_rate() };
+    /// A session with this boot id on this port, which need not be there yet, for this pairing.
+    pub fn open(
+        spec: PortSpec,
+        side: Side,
+        boot_id: u64,
+        pairing: Pairing,
+        entropy: Entropy,
+    ) -> Self {
+        let link = EndpointConfig { side, boot_id, line_rate: spec.line_rate() };
+        let config = SessionConfig { link, pairing, entropy };
         let mut cable = Self {
             session: Session::new(config, Instant::ZERO),
             source: Source::new(spec, side),
             stream: None,
             retry_at: Instant::ZERO,
+            heard_at: Instant::ZERO,
             unsent: Vec::new(),
-            told: false,
+            told: None,
             events: VecDeque::new(),
             started: time::Instant::now(),
         };
@@ -97,7 +115,7 @@ impl<Out: Message, In: Message> Cable<Out, In> {
         match &self.stream {
             Some(stream) if self.unsent.is_empty() => Some((stream.as_fd(), PollFlags::POLLIN)),
             Some(stream) => Some((stream.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)),
-            None => Some((self.source.fd()?, PollFlags::POLLIN)),
+            None => self.source.fd(),
         }
     }
 
@@ -110,13 +128,20 @@ impl<Out: Message, In: Message> Cable<Out, In> {
         }
         let announces_itself = self.stream.is_some() || self.source.fd().is_some();
         let retry_at = (!announces_itself).then_some(self.retry_at);
-        let at = session_at.into_iter().chain(retry_at).min()?;
+        let source_at = self.source.poll_timeout();
+        let at = session_at.into_iter().chain(retry_at).chain(source_at).min()?;
         Some(at.saturating_since(now))
     }
 
     /// Reads what is there, runs what is due, writes what the port takes. Never waits.
     pub fn turn(&mut self) {
         let now = self.now();
+        if let Err(error) = self.source.check(now) {
+            self.lose(now, error);
+        }
+        if self.stream.is_some() && self.is_dead(now) {
+            self.lose_closed(now);
+        }
         if self.stream.is_none() {
             self.open_port(now);
         }
@@ -166,12 +191,20 @@ impl<Out: Message, In: Message> Cable<Out, In> {
         match self.source.open() {
             Ok(Some(stream)) => {
                 self.stream = Some(stream);
-                self.told = false;
+                self.heard_at = now;
+                self.told = None;
                 self.tell(CableEvent::Opened);
             }
             Ok(None) => {}
             Err(error) => self.lose(now, error),
         }
+    }
+
+    /// Whether nobody speaks on a connection for which another may wait.
+    fn is_dead(&self, now: Instant) -> bool {
+        self.source.may_be_replaced()
+            && !self.session.is_up()
+            && now.saturating_since(self.heard_at) >= SILENT_MAX
     }
 
     fn read(&mut self, now: Instant) {
@@ -180,7 +213,10 @@ impl<Out: Message, In: Message> Cable<Out, In> {
             let Some(stream) = &mut self.stream else { return };
             match stream.read(&mut buffer) {
                 Ok(Some(0)) => return self.lose_closed(now),
-                Ok(Some(count)) => self.session.handle_bytes(now, &buffer[..count]),
+                Ok(Some(count)) => {
+                    self.heard_at = now;
+                    self.session.handle_bytes(now, &buffer[..count]);
+                }
                 Ok(None) => return,
                 Err(error) => return self.lose_failed(now, error),
             }
@@ -217,7 +253,18 @@ impl<Out: Message, In: Message> Cable<Out, In> {
         // that hung up, ENODEV and ENXIO an adapter that was pulled.
         let is_closed = matches!(
             source.raw_os_error().map(Errno::from_raw),
-            Some(Errno::EIO | Errno::ENODEV | Errno::ENXIO | Errno::EPIPE | Errno::ECONNRESET)
+            Some(
+                Errno::EIO
+                    | Errno::ENODEV
+                    | Errno::ENXIO
+                    | Errno::EPIPE
+                    | Errno::ECONNRESET
+                    // The other end of a network cable is silent, or the interface is gone.
+                    | Errno::ETIMEDOUT
+                    | Errno::EHOSTUNREACH
+                    | Errno::ENETUNREACH
+                    | Errno::ENETDOWN
+            )
         );
         let error = match is_closed {
             true => PortError::Closed { path },
@@ -228,10 +275,14 @@ impl<Out: Message, In: Message> Cable<Out, In> {
 
     fn lose(&mut self, now: Instant, error: PortError) {
         self.stream = None;
+        self.source.closed();
         self.unsent.clear();
         self.retry_at = now + RETRY_AFTER;
-        if !self.told {
-            self.told = true;
+        // An operator must hear of an interface that is refused, also after it was unplugged.
+        let refused = matches!(error, PortError::Interface { .. });
+        let text = error.to_string();
+        if self.told.as_ref().is_none_or(|told| refused && *told != text) {
+            self.told = Some(text);
             self.tell(CableEvent::Lost { error });
         }
     }

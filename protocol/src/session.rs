@@ -1,7 +1,9 @@
 //! The session: the layers in one piece, as the two programs use them.
 //!
-//! A message is encoded, packed against what the other end has, cut into chunks on its lane, and
-//! carried by the link; on the other side the same in reverse. Which references exist is known
+//! A message is encoded, packed against what the other end has, cut into chunks on its lane,
+//! sealed for the paired peer, and carried by the link; on the other side the same in reverse.
+//! Nothing is sent and nothing is believed before the peer has proved to be the paired one: until
+//! then there is no `Up`. Which references exist is known
 //! without asking: within a lane both ends see the same messages in the same order, so both keep
 //! the same few. What was asked and what is answered is the business of the programs.
 //!
@@ -17,13 +19,14 @@ use std::{collections::VecDeque, marker::PhantomData};
 
 use self::history::{Entry, Histories};
 pub use self::history::{KEPT_BYTES, KEPT_LENGTH_MAX, KEPT_MESSAGES};
-pub use crate::link::{DownReason, EndpointConfig as SessionConfig, LinkCounters, Side};
+pub use crate::link::{DownReason, LinkCounters, Side};
 use crate::{
     codec::CodecError,
     lanes,
-    link::{self, Endpoint},
+    link::{self, Endpoint, EndpointConfig},
     message::{Answer, Lane, MESSAGE_MAX, Message, Request},
     patch::{self, PatchError},
+    secure::{Channel, ChannelConfig, Entropy, Failure, Pairing},
     time::{Duration, Instant},
 };
 
@@ -36,12 +39,26 @@ const UNREAD_EACH: usize = 64;
 /// profiles come mixed.
 const CANDIDATES_MAX: usize = 4;
 
+/// How often it is told that nobody at the other end proves to be the paired peer.
+pub const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
+
 const _: () = assert!(UNREAD_MAX > lanes::PACKED_MAX);
 
 /// The frontend's end: sends requests, receives answers.
 pub type FrontendSession = Session<Request, Answer>;
 /// The signer's end: sends answers, receives requests.
 pub type SignerSession = Session<Answer, Request>;
+
+/// What distinguishes one session from another.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// Which end of the cable this is, and of what kind the cable.
+    pub link: EndpointConfig,
+    /// Who we are, and who the peer must be.
+    pub pairing: Pairing,
+    /// Where ephemeral keys come from; clones share the source.
+    pub entropy: Entropy,
+}
 
 /// What the session tells the program.
 #[derive(Debug)]
@@ -55,11 +72,21 @@ pub enum Event<In> {
     },
     /// A message.
     Message(In),
+    /// Whoever is at the other end has not proved to be the paired peer: nothing was taken from
+    /// it and nothing was sent to it. It is tried again; told when the reason is another one, and
+    /// once in [`REFUSAL_INTERVAL`].
+    Refused {
+        /// How the proof failed.
+        failure: Failure,
+    },
     /// The peer speaks no common version; one of the two needs an upgrade.
     Incompatible {
         /// The oldest and the newest version of the peer.
         theirs: (u8, u8),
     },
+    /// Another program on our side of the cable talks with the peer; the session waits for its
+    /// turn.
+    Occupied,
     /// The peer sent bytes that are no message. They are dropped, and the session goes on.
     Undecodable {
         /// On which lane.
@@ -113,6 +140,12 @@ pub struct Counters {
     pub messages_undecodable: u64,
     /// Segments of the peer that no correct program sends.
     pub segments_misbehaved: u64,
+    /// Connections whose handshake did not prove that the peer is the paired one.
+    pub handshakes_failed: u64,
+    /// Connections that ended because a record did not open, or did not end.
+    pub records_tampered: u64,
+    /// Connections that ended because a key reached its bounds.
+    pub keys_worn_out: u64,
 }
 
 /// One end of the cable.
@@ -123,10 +156,21 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Session<Out, In> {
     endpoint: Endpoint,
+    config: SessionConfig,
+    /// The secure end of the link's present connection.
+    channel: Option<Channel>,
+    /// Whether the program was told `Up`, and not `Down` since.
+    up: bool,
+    /// The last reason for `Refused` that was told, and when.
+    refused: Option<(Failure, Instant)>,
+    /// The last moment that was passed in.
+    now: Instant,
     outgoing: lanes::Outgoing,
     incoming: lanes::Incoming,
     histories: Histories,
     unread: Unread,
+    /// Whether so much was unread, since the last timer, that segments wait in the link.
+    was_full: bool,
     events: VecDeque<Event<In>>,
     /// Whether packing pays: a line without a limit is faster than the packer.
     packing: bool,
@@ -140,29 +184,45 @@ impl<Out: Message, In: Message> Session<Out, In> {
     /// A session that looks for its peer at once.
     pub fn new(config: SessionConfig, now: Instant) -> Self {
         Self {
-            endpoint: Endpoint::new(config, now),
+            endpoint: Endpoint::new(config.link, now),
+            channel: None,
+            up: false,
+            refused: None,
+            now,
             outgoing: lanes::Outgoing::default(),
             incoming: lanes::Incoming::default(),
             histories: Histories::default(),
             unread: Unread::default(),
+            was_full: false,
             events: VecDeque::new(),
-            packing: config.line_rate.is_some(),
+            packing: config.link.line_rate.is_some(),
             references: false,
             counters: Counters::default(),
             messages: PhantomData,
+            config,
         }
     }
 
     /// Takes what came from the line, in pieces of any length.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
+        self.now = now;
         self.endpoint.handle_bytes(now, bytes);
         self.advance();
     }
 
     /// Runs the timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         self.endpoint.handle_timeout(now);
         self.advance();
+        let Some(channel) = &mut self.channel else { return };
+        let is_full = self.unread.cost >= UNREAD_MAX;
+        if std::mem::replace(&mut self.was_full, is_full) || is_full {
+            channel.rest(now);
+        }
+        if let Err(reason) = channel.handle_timeout(now) {
+            self.disconnect(reason);
+        }
     }
 
     /// Takes a message for the peer.
@@ -189,8 +249,15 @@ impl<Out: Message, In: Message> Session<Out, In> {
 
     /// The next whole frames for the line, or `None` until `poll_timeout` or another call.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let outgoing = &mut self.outgoing;
-        self.endpoint.poll_transmit(now, |length_max| outgoing.next_segment(length_max))
+        self.now = now;
+        let (channel, outgoing) = (&mut self.channel, &mut self.outgoing);
+        let bytes = self.endpoint.poll_transmit(now, |length_max| {
+            channel.as_mut()?.next_segment(now, length_max, outgoing)
+        });
+        if let Some(failure) = self.channel.as_mut().and_then(Channel::take_fault) {
+            self.disconnect(DownReason::Insecure(failure));
+        }
+        bytes
     }
 
     /// The next event.
@@ -209,12 +276,14 @@ impl<Out: Message, In: Message> Session<Out, In> {
 
     /// When to call `handle_timeout` and drain again at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.endpoint.poll_timeout(!self.outgoing.is_empty())
+        let Some(channel) = &self.channel else { return self.endpoint.poll_timeout(false) };
+        let link = self.endpoint.poll_timeout(channel.wants_to_send(&self.outgoing));
+        link.into_iter().chain(channel.poll_timeout()).min()
     }
 
-    /// Whether there is a connection.
+    /// Whether there is a connection with the paired peer.
     pub fn is_up(&self) -> bool {
-        self.endpoint.is_up()
+        self.up
     }
 
     /// The smoothed round trip of the present connection, without the line's own time for a
@@ -238,9 +307,9 @@ impl<Out: Message, In: Message> Session<Out, In> {
             return patch::pack(bytes, &[]);
         }
         let request = message.request_id().and_then(|id| self.histories.received_under(id));
-        let alike = self.histories.sent_alike(message.lane(), message.kind());
+        let alike = self.histories.sent_alike(message.lane(), message.kind(), bytes.len());
         let mut shortest = patch::pack(bytes, request.as_slice());
-        for candidate in alike.take(CANDIDATES_MAX) {
+        for candidate in alike.into_iter().take(CANDIDATES_MAX) {
             let references: Vec<&[u8]> = request.into_iter().chain([candidate]).collect();
             let packed = patch::pack(bytes, &references);
             if packed.len() < shortest.len() {
@@ -253,29 +322,95 @@ impl<Out: Message, In: Message> Session<Out, In> {
     /// Takes the link's news and as many of its segments as may wait here.
     fn advance(&mut self) {
         while let Some(event) = self.endpoint.poll_event() {
-            self.forget_connection();
-            let event = match event {
+            match event {
                 link::Event::Up { plain } => {
+                    self.forget_connection();
                     self.references = !plain;
-                    Event::Up
+                    if let Err(failure) = self.open_channel() {
+                        self.refuse(failure);
+                        return self.disconnect(DownReason::Insecure(failure));
+                    }
                 }
-                link::Event::Down { reason } => Event::Down { reason },
-                link::Event::Incompatible { theirs } => Event::Incompatible { theirs },
-            };
-            self.events.push_back(event);
+                link::Event::Down { reason } => self.end(reason),
+                link::Event::Incompatible { theirs } => {
+                    self.events.push_back(Event::Incompatible { theirs });
+                }
+                link::Event::Occupied => self.events.push_back(Event::Occupied),
+            }
         }
         while self.unread.cost < UNREAD_MAX
+            && let Some(channel) = &mut self.channel
             && let Some(segment) = self.endpoint.poll_segment()
         {
-            if let Err(error) = self.unread.extend(&mut self.incoming, &segment) {
-                self.counters.segments_misbehaved += 1;
-                self.endpoint.disconnect(DownReason::PeerMisbehaved { what: error.rule() });
-                return self.advance();
+            let (unread, incoming) = (&mut self.unread, &mut self.incoming);
+            let taken = channel.handle_segment(self.now, &segment, |chunks| {
+                unread.extend(incoming, chunks).map_err(|error| error.rule())
+            });
+            let (is_open, refusal) = (channel.is_open(), channel.take_refusal());
+            if is_open && !self.up {
+                (self.up, self.refused) = (true, None);
+                self.events.push_back(Event::Up);
             }
+            if let Some(failure) = refusal {
+                self.refuse(failure);
+            }
+            if let Err(reason) = taken {
+                return self.disconnect(reason);
+            }
+        }
+        self.was_full |= self.unread.cost >= UNREAD_MAX;
+    }
+
+    fn open_channel(&mut self) -> Result<(), Failure> {
+        let Some(binding) = self.endpoint.binding() else { return Ok(()) };
+        let SessionConfig { link, pairing, entropy } = &self.config;
+        let (side, line_rate) = (link.side, link.line_rate);
+        let config = ChannelConfig { side, line_rate, pairing, entropy, binding: &binding };
+        self.channel = Some(Channel::new(config, self.now)?);
+        Ok(())
+    }
+
+    /// Counts a peer that proved nothing, and tells of it now and then.
+    fn refuse(&mut self, failure: Failure) {
+        self.counters.handshakes_failed += 1;
+        let told = self
+            .refused
+            .is_some_and(|(told, at)| told == failure && self.now < at + REFUSAL_INTERVAL);
+        if !told {
+            self.refused = Some((failure, self.now));
+            self.events.push_back(Event::Refused { failure });
+        }
+    }
+
+    /// Ends the link's connection, and takes the news of it.
+    fn disconnect(&mut self, reason: DownReason) {
+        if let Some(failure) = self.channel.as_mut().and_then(Channel::take_refusal) {
+            self.refuse(failure);
+        }
+        if self.up {
+            match reason {
+                DownReason::Insecure(Failure::Tampered | Failure::Unfinished { .. }) => {
+                    self.counters.records_tampered += 1;
+                }
+                DownReason::Insecure(Failure::WornOut) => self.counters.keys_worn_out += 1,
+                DownReason::PeerMisbehaved { .. } => self.counters.segments_misbehaved += 1,
+                _ => {}
+            }
+        }
+        self.endpoint.disconnect(reason);
+        self.advance();
+    }
+
+    /// The link's connection has ended. The program is told if it knew of it.
+    fn end(&mut self, reason: DownReason) {
+        self.forget_connection();
+        if std::mem::take(&mut self.up) {
+            self.events.push_back(Event::Down { reason });
         }
     }
 
     fn forget_connection(&mut self) {
+        self.channel = None;
         self.outgoing = lanes::Outgoing::default();
         self.incoming = lanes::Incoming::default();
         self.histories = Histories::default();
@@ -314,7 +449,7 @@ impl<Out: Message, In: Message> Session<Out, In> {
     /// The message is lost with its references, so the connection is: the next one is plain.
     fn give_up(&mut self, error: PatchError) {
         self.counters.patches_failed += 1;
-        self.endpoint.disconnect(DownReason::PatchFailed(error));
+        self.disconnect(DownReason::PatchFailed(error));
     }
 }
 

@@ -6,9 +6,14 @@
 //! older ones ignore.
 //!
 //! Policy: a release speaks [`VERSION_CURRENT`] and the version before it, so that the two sides
-//! can be upgraded one after the other, in either order. Version 1 is being written until it is
-//! declared frozen; from then on its golden bytes (`tests/golden/v1`) never change, and whatever
-//! changes a byte on the wire is a new version with golden bytes of its own.
+//! can be upgraded one after the other, in either order.
+//!
+//! Version 1 is frozen: its golden bytes (`tests/golden/v1`: every message, every kind of frame and
+//! of patch, a handshake with sealed records) never change, and a test holds their digest. Whatever
+//! changes a byte on the wire, or what a byte means, is a new version: raise [`VERSION_CURRENT`],
+//! give it golden bytes of its own, and let [`VERSION_MIN`] follow one behind. What a sender may
+//! choose, such as the length of a segment, how it packs or when it acknowledges, may change without
+//! one, as long as every receiver of version 1 understands it.
 
 /// The oldest version that this release speaks.
 pub const VERSION_MIN: u8 = 1;

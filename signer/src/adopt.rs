@@ -91,8 +91,8 @@ impl Plan {
         check_names(&authorities, store, ledger, &mut problems)?;
         check_switches(wishes, &authorities)?;
         for path in tree.rings {
-            let text = "the OpenPGP key in it stays where it is: make a new one with `signer \
-                        openpgp create`, certify it with the old one by gpg, and publish both";
+            let text = "the OpenPGP key in it stays where it is: take it over with `signer \
+                        openpgp import NAME --secring FILE --pubring FILE`";
             problems.with(Kind::NotTaken, path.display(), text);
         }
         Ok(Self { ssl: wishes.ssl.clone(), authorities, problems })

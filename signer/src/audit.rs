@@ -25,9 +25,18 @@ pub enum Event {
         /// Its certificate's SHA-256.
         certificate: String,
     },
-    /// An OpenPGP key was made.
+    /// An OpenPGP authority's key was made.
     OpenPgpCreated {
-        /// Its fingerprint.
+        /// The authority's name.
+        authority: String,
+        /// The key's fingerprint.
+        fingerprint: String,
+    },
+    /// An OpenPGP authority's key was taken over from GnuPG.
+    OpenPgpImported {
+        /// The authority's name.
+        authority: String,
+        /// The key's fingerprint.
         fingerprint: String,
     },
     /// A certificate was signed.
@@ -49,10 +58,38 @@ pub enum Event {
     Certified {
         /// For which request.
         request: String,
+        /// By whom.
+        authority: String,
+        /// By which policy.
+        policy: String,
         /// The key's fingerprint.
         fingerprint: String,
-        /// The user IDs that were certified.
+        /// The user IDs that are certified.
         user_ids: Vec<String>,
+        /// The serial numbers of their certifications, in the same order.
+        serials: Vec<String>,
+        /// The SHA-256 of the answer.
+        certificate: String,
+    },
+    /// A request was answered with what was certified for an earlier one; nothing was signed.
+    CertifiedBefore {
+        /// Which request.
+        request: String,
+        /// For which request it was certified.
+        earlier: String,
+    },
+    /// Certifications of an OpenPGP key were taken back.
+    CertificationRevoked {
+        /// For which request.
+        request: String,
+        /// By whom.
+        authority: String,
+        /// The key's fingerprint.
+        fingerprint: String,
+        /// The user IDs whose certifications are taken back.
+        user_ids: Vec<String>,
+        /// Why.
+        reason: String,
     },
     /// A certificate was revoked.
     Revoked {
@@ -93,6 +130,15 @@ pub enum Event {
         entries: u64,
         /// Its SHA-256.
         crl: String,
+    },
+    /// A bundle of requests was taken from a medium, to be answered.
+    BundleTaken {
+        /// Its number.
+        number: u64,
+        /// The SHA-256 of what is in it.
+        bundle: String,
+        /// The number of the bundle that answers it.
+        answer: u64,
     },
     /// A published list of weak keys was added to the store's.
     BlocklistImported {

@@ -6,8 +6,8 @@
 use protocol::{
     bounded::{List, Text},
     message::{
-        ACKNOWLEDGE_MAX, Answer, CatalogueQuery, Digest, FetchCrl, GeneralName, NAMES_MAX, Name,
-        RefusalCode, RequestId, Revoke, Subject, TimeHint,
+        ACKNOWLEDGE_MAX, Answer, CatalogueQuery, Digest, FetchCrl, FetchLog, GeneralName,
+        NAMES_MAX, Name, RefusalCode, RequestId, Revoke, RevokeOpenPgp, Subject, TimeHint,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,13 @@ pub enum Call {
         /// What is asked for.
         revoke: Revoke,
     },
+    /// Certifications of an OpenPGP key are to be taken back.
+    RevokeOpenPgp {
+        /// The request's digest.
+        digest: Digest,
+        /// What is asked for.
+        revoke: RevokeOpenPgp,
+    },
     /// The intake refused the request.
     Refuse {
         /// The request.
@@ -70,6 +77,8 @@ pub enum Call {
     },
     /// A piece of a CRL.
     FetchCrl(FetchCrl),
+    /// A piece of the audit log.
+    FetchLog(FetchLog),
     /// The frontend's clock.
     TimeHint {
         /// The hint.
@@ -102,7 +111,9 @@ impl Call {
             Self::Issue(issue) => Some((issue.id, issue.digest)),
             Self::Certify(certify) => Some((certify.id, certify.digest)),
             Self::Revoke { digest, revoke } => Some((revoke.id, *digest)),
+            Self::RevokeOpenPgp { digest, revoke } => Some((revoke.id, *digest)),
             Self::FetchCrl(_)
+            | Self::FetchLog(_)
             | Self::TimeHint { .. }
             | Self::Catalogue(_)
             | Self::Status
@@ -149,8 +160,14 @@ pub struct Certify {
     pub id: RequestId,
     /// The digest of its body.
     pub digest: Digest,
+    /// Who certifies.
+    pub authority: Name,
+    /// By which policy; absent means its default.
+    pub policy: Option<Name>,
     /// The validity, if wished.
     pub days: Option<u32>,
+    /// Whether to certify anew what is certified and still valid.
+    pub renew: bool,
     /// What the intake found.
     pub key: VettedOpenPgp,
 }

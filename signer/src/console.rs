@@ -17,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use protocol::{
     message::{Name, RefusalCode, RevocationReason, Serial},
     port::PortSpec,
+    secure::{Entropy, PublicKey},
 };
 
 use crate::{
@@ -38,10 +39,13 @@ macro_rules! say {
 
 mod adopt;
 mod blocklist;
+mod bundle;
 mod create;
 mod crl;
 mod import;
 mod logging;
+mod openpgp;
+mod pair;
 mod profile;
 mod report;
 mod revoke;
@@ -84,9 +88,9 @@ enum Command {
     /// Roots and issuing authorities
     #[command(subcommand)]
     Authority(AuthorityCommand),
-    /// The signer's OpenPGP key
+    /// OpenPGP authorities: keys that certify user IDs, by their policies
     #[command(subcommand)]
-    Openpgp(OpenPgpCommand),
+    Openpgp(openpgp::OpenPgpCommand),
     /// Revoke a certificate by a person's direct command, also of a root, and sign its CRL
     Revoke(RevokeArguments),
     /// Weak and blocked keys, for which no certificate is made
@@ -98,8 +102,13 @@ enum Command {
     /// CRLs: show them, what the next one will be, sign one by a person's direct command
     #[command(subcommand)]
     Crl(CrlCommand),
+    /// Show this signer's key for the cable, or take the frontend's
+    Pair(pair::PairArguments),
     /// Serve the cable until stopped: the vault, with the gate as its child
     Run(RunArguments),
+    /// Answer requests that came on a medium, for a signer without a cable
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
     /// Show the last time hint and how to apply it by hand
     Time,
     /// Show what the signer holds and how it is
@@ -114,7 +123,13 @@ enum Command {
     Gate {
         #[arg(long)]
         link: PortSpec,
+        /// The frontend's key
+        #[arg(long)]
+        peer: PublicKey,
     },
+    /// The process that opens a bundle; started by `bundle answer`
+    #[command(hide = true)]
+    BundleGate { input: PathBuf },
     /// The process that parses untrusted bytes; started by the gate
     #[command(hide = true)]
     Intake,
@@ -163,27 +178,6 @@ impl Passphrase {
     fn read(&self) -> Result<Option<Secret>, Fault> {
         self.passphrase_file.as_deref().map(Secret::from_file).transpose()
     }
-}
-
-#[derive(Debug, Subcommand)]
-enum OpenPgpCommand {
-    /// Make the signer's certify-only key; prints its revocation certificate once
-    Create {
-        /// The user ID, as "Example CA <ca@example.org>"
-        #[arg(long)]
-        uid: String,
-        /// ed25519, or rsa4096 for correspondents with very old software
-        #[arg(long, default_value = "ed25519")]
-        key: OpenPgpKey,
-        #[command(flatten)]
-        passphrase: Passphrase,
-    },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum OpenPgpKey {
-    Ed25519,
-    Rsa4096,
 }
 
 #[derive(Debug, Args)]
@@ -270,6 +264,9 @@ pub(crate) enum Failure {
     /// A child process or the port failed.
     #[error("{0:#}")]
     Process(#[from] anyhow::Error),
+    /// A file that was handed over is refused.
+    #[error("{0}")]
+    BadFile(String),
     /// The store is not there, or a check found something in it.
     #[error("{0}")]
     Away(String),
@@ -281,7 +278,7 @@ pub(crate) enum Failure {
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Refused(_) => 2,
+            Self::Refused(_) | Self::BadFile(_) => 2,
             Self::Fault(fault) if fault.is_configuration() => USAGE,
             Self::Fault(_) | Self::Process(_) | Self::Away(_) => 3,
             Self::Waiting(_) => 5,
@@ -348,8 +345,11 @@ fn harden() -> Result<(), Failure> {
 pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { dir, json, log, command } = arguments;
     let needs_store = match &command {
-        Command::Init | Command::Gate { .. } | Command::Intake => false,
+        Command::Init | Command::Gate { .. } | Command::BundleGate { .. } | Command::Intake => {
+            false
+        }
         Command::Profile(command) => command.needs_store(),
+        Command::Openpgp(command) => command.needs_store(),
         _ => true,
     };
     if needs_store && !crate::vault::ledger_path(&dir).exists() {
@@ -360,7 +360,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         )));
     }
     match command {
-        Command::Init => create::init(&dir, now()?)?,
+        Command::Init => create::init(&dir, &system_entropy(), now()?)?,
         Command::Authority(AuthorityCommand::Create(arguments)) => {
             let passphrase = arguments.passphrase.read()?;
             create::authority(
@@ -373,9 +373,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
             )?;
         }
         Command::Authority(AuthorityCommand::List) => report::authorities(&dir, now()?, json)?,
-        Command::Openpgp(OpenPgpCommand::Create { uid, key, passphrase }) => {
-            create::openpgp(&dir, &uid, key, passphrase.read()?.as_ref(), now()?)?;
-        }
+        Command::Openpgp(command) => openpgp::run(&dir, &command, now()?, json)?,
         Command::Revoke(arguments) => {
             let passphrase = arguments.passphrase.read()?;
             let passphrase = passphrase.as_ref();
@@ -399,7 +397,14 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Blocklist(command) => blocklist::run(&dir, &command, now()?, json)?,
         Command::Profile(command) => profile::run(&dir, &command, json)?,
+        Command::Pair(arguments) => pair::pair(&dir, &arguments, &system_entropy(), json)?,
         Command::Run(arguments) => return run::vault(&dir, &arguments, log),
+        Command::Bundle(bundle::BundleCommand::Answer(arguments)) => {
+            bundle::answer(&dir, &arguments, log, json)?;
+        }
+        Command::BundleGate { input } => {
+            return Ok(crate::gate::bundle::run(&input, &system_entropy())?);
+        }
         Command::Time => report::time(&dir, now()?, json)?,
         Command::Status => report::status(&dir, now()?, json)?,
         Command::Store(command) => {
@@ -408,7 +413,9 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Adopt(arguments) => {
             adopt::adopt(&dir, &arguments, &mut system_random(), now()?, json)?;
         }
-        Command::Gate { link } => return Ok(crate::gate::driver::run(link)?),
+        Command::Gate { link, peer } => {
+            return Ok(crate::gate::driver::run(link, peer, system_entropy())?);
+        }
         Command::Intake => unreachable!("handled in `run` before logging starts"),
     }
     Ok(ExitCode::SUCCESS)
@@ -428,6 +435,14 @@ pub(crate) fn now() -> Result<Moment, Fault> {
 /// The operating system's randomness, through libcrypto's generator.
 fn system_random() -> Random {
     Box::new(|bytes| Ok(openssl::rand::rand_bytes(bytes)?))
+}
+
+/// The same for the keys of the cable.
+fn system_entropy() -> Entropy {
+    Entropy::new(|bytes| {
+        // Its generator was seeded at its first use. If it fails later, no key may be made.
+        openssl::rand::rand_bytes(bytes).expect("libcrypto gives random bytes");
+    })
 }
 
 /// The kernel's id of this boot.

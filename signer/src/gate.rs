@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use protocol::{
-    bounded::Text,
-    message::{Answer, CsrForm, Digest, Request},
+    bounded::{Bytes, Text},
+    message::{Answer, CsrForm, Digest, Message as _, Request},
 };
 
 use crate::{
@@ -16,11 +16,19 @@ use crate::{
     intake::{Outcome, worker::Job},
 };
 
+pub mod bundle;
 pub mod driver;
 
 /// Requests in work at once; a frontend that obeys the protocol has 128. More are dropped, and
 /// asked again by the frontend when the line is up anew.
 pub const PENDING_MAX: usize = 256;
+
+/// Bytes of requests in work beyond which no more are taken from the cable: the gate stays within
+/// 16 MiB whatever comes. One request may pass it.
+pub const PENDING_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a request in work costs beside its bytes.
+const PENDING_EACH: usize = 512;
 
 /// What is to be done next.
 #[derive(Debug)]
@@ -47,7 +55,9 @@ enum Pending {
 /// The gate's state: which request stands where.
 #[derive(Debug, Default)]
 pub struct Gate {
-    pending: HashMap<u64, Pending>,
+    /// With what each costs.
+    pending: HashMap<u64, (Pending, usize)>,
+    bytes: usize,
     next_tag: u64,
     dropped: u64,
 }
@@ -60,6 +70,7 @@ impl Gate {
             tracing::warn!(dropped = self.dropped, "too many requests at once; one is dropped");
             return None;
         }
+        let cost = PENDING_EACH + cost_of(&request);
         let (call, pending) = match request {
             Request::Issue(_) | Request::Certify(_) => {
                 let digest = digest_of(&request)?;
@@ -70,39 +81,50 @@ impl Gate {
                 let digest = digest_of(&request)?;
                 (Call::Revoke { digest, revoke: revoke.clone() }, Pending::Deciding)
             }
+            Request::RevokeOpenPgp(ref revoke) => {
+                let digest = digest_of(&request)?;
+                (Call::RevokeOpenPgp { digest, revoke: revoke.clone() }, Pending::Deciding)
+            }
             Request::TimeHint(hint) => (Call::TimeHint { hint, round_trip_us }, Pending::Deciding),
             Request::Status => (Call::Status, Pending::Deciding),
             Request::Catalogue(query) => (Call::Catalogue(query), Pending::Deciding),
             Request::FetchCrl(fetch) => (Call::FetchCrl(fetch), Pending::Deciding),
+            Request::FetchLog(fetch) => (Call::FetchLog(fetch), Pending::Deciding),
             Request::Acknowledge(ids) => {
                 let tag = self.take_tag();
                 return Some(Action::Call(Tagged { tag, body: Call::Acknowledge(ids) }));
             }
         };
         let tag = self.take_tag();
-        self.pending.insert(tag, pending);
+        self.put(tag, pending, cost);
         Some(Action::Call(Tagged { tag, body: call }))
     }
 
     /// The vault replied.
     pub fn on_reply(&mut self, reply: Tagged<Reply>, unix_s: u64) -> Option<Action> {
         let Tagged { tag, body } = reply;
-        match (self.pending.remove(&tag)?, body) {
+        let (pending, cost) = self.take(tag)?;
+        match (pending, body) {
             (_, Reply::Answer(answer)) => Some(Action::Answer(answer)),
-            (Pending::Known(request, digest), Reply::Unknown) => {
-                let job = match &request {
+            (Pending::Known(mut request, digest), Reply::Unknown) => {
+                // The job takes the bytes along: what is vetted is held once.
+                let job = match &mut request {
                     Request::Issue(issue) => match issue.form {
-                        CsrForm::Pkcs10 => Job::Csr(issue.csr.clone()),
-                        CsrForm::Spkac => Job::Spkac(issue.csr.clone()),
+                        CsrForm::Pkcs10 => {
+                            Job::Csr(std::mem::replace(&mut issue.csr, Bytes::empty()))
+                        }
+                        CsrForm::Spkac => {
+                            Job::Spkac(std::mem::replace(&mut issue.csr, Bytes::empty()))
+                        }
                     },
                     Request::Certify(certify) => Job::OpenPgp {
-                        key: certify.key.clone(),
+                        key: std::mem::replace(&mut certify.key, Bytes::empty()),
                         user_ids: certify.user_ids.clone(),
                         unix_s,
                     },
                     _ => return None,
                 };
-                self.pending.insert(tag, Pending::Vetting(request, digest));
+                self.put(tag, Pending::Vetting(request, digest), cost);
                 Some(Action::Vet(tag, job))
             }
             (_, Reply::Unknown | Reply::NotNow) => None,
@@ -111,7 +133,7 @@ impl Gate {
 
     /// The intake is done with a request.
     pub fn on_verdict(&mut self, tag: u64, outcome: Outcome) -> Option<Action> {
-        let Some(Pending::Vetting(request, digest)) = self.pending.remove(&tag) else {
+        let Some((Pending::Vetting(request, digest), cost)) = self.take(tag) else {
             return None; // the line broke meanwhile; the request comes again
         };
         let id = protocol::message::Message::request_id(&request)?;
@@ -127,7 +149,15 @@ impl Gate {
                 csr: *csr,
             })),
             (Request::Certify(request), Outcome::OpenPgp(key)) => {
-                Call::Certify(Box::new(Certify { id, digest, days: request.days, key: *key }))
+                Call::Certify(Box::new(Certify {
+                    id,
+                    digest,
+                    authority: request.authority,
+                    policy: request.policy,
+                    days: request.days,
+                    renew: request.renew,
+                    key: *key,
+                }))
             }
             (_, Outcome::Refused(refusal)) => {
                 let text = Text::truncated(&refusal.text);
@@ -141,13 +171,20 @@ impl Gate {
                 Call::Quarantine { id, digest, text: Text::truncated(text) }
             }
         };
-        self.pending.insert(tag, Pending::Deciding);
+        self.put(tag, Pending::Deciding, cost);
         Some(Action::Call(Tagged { tag, body: call }))
     }
 
     /// The connection ended: what was under way is asked again by the frontend.
     pub fn on_down(&mut self) {
         self.pending.clear();
+        self.bytes = 0;
+    }
+
+    /// Whether another request is to be taken from the cable. While none is, the session keeps
+    /// what comes, within its own bounds, and the frontend waits.
+    pub fn has_room(&self) -> bool {
+        self.pending.len() < PENDING_MAX && self.bytes < PENDING_BYTES_MAX
     }
 
     /// How many requests are in work.
@@ -155,10 +192,26 @@ impl Gate {
         self.pending.len()
     }
 
+    fn put(&mut self, tag: u64, pending: Pending, cost: usize) {
+        self.bytes += cost;
+        self.pending.insert(tag, (pending, cost));
+    }
+
+    fn take(&mut self, tag: u64) -> Option<(Pending, usize)> {
+        let (pending, cost) = self.pending.remove(&tag)?;
+        self.bytes -= cost;
+        Some((pending, cost))
+    }
+
     fn take_tag(&mut self) -> u64 {
         self.next_tag += 1;
         self.next_tag
     }
+}
+
+/// How many bytes a request has.
+fn cost_of(request: &Request) -> usize {
+    request.to_bytes().map_or(0, |bytes| bytes.len())
 }
 
 fn digest_of(request: &Request) -> Option<Digest> {
@@ -276,6 +329,38 @@ mod tests {
         }
         assert!(gate.on_request(issue(0), None).is_none());
         assert_eq!(gate.pending(), PENDING_MAX);
+    }
+
+    /// Invariant I18: long requests fill the gate sooner than many do, and what is over gives its
+    /// room back.
+    #[test]
+    fn no_more_is_taken_while_a_mebibyte_of_requests_is_in_work() {
+        let mut gate = Gate::default();
+        let long = |id: u8| {
+            let Request::Issue(mut request) = issue(id) else { unreachable!("made above") };
+            request.csr = Bytes::try_from(vec![id; 60_000]).unwrap();
+            Request::Issue(request)
+        };
+        let mut tags = Vec::new();
+        while gate.has_room() {
+            tags.push(call(gate.on_request(long(tags.len() as u8), None)).tag);
+        }
+        assert!((17..=18).contains(&tags.len()), "{} requests", tags.len());
+        // Vetting changes nothing: the job has the bytes now, and the request has its place.
+        let asked = gate.on_reply(Tagged { tag: tags[0], body: Reply::Unknown }, 0);
+        assert!(matches!(asked, Some(Action::Vet(_, Job::Csr(csr))) if csr.len() == 60_000));
+        assert!(!gate.has_room());
+        let refusal = Outcome::Refused(Refusal::new(RefusalCode::KeyWeak, "weak"));
+        assert!(gate.on_verdict(tags[0], refusal).is_some() && !gate.has_room());
+        for (index, tag) in tags.iter().enumerate() {
+            let body = Reply::Answer(refused(index as u8));
+            assert!(gate.on_reply(Tagged { tag: *tag, body }, 0).is_some() && gate.has_room());
+        }
+        assert_eq!((gate.pending(), gate.bytes), (0, 0));
+        // A line that broke gives everything back at once.
+        gate.on_request(long(1), None);
+        gate.on_down();
+        assert_eq!(gate.bytes, 0);
     }
 
     #[test]

@@ -14,7 +14,10 @@ use crate::{calendar::UnixTime, durable, fault::Fault};
 
 mod adoption;
 mod blocked;
+mod bundles;
 mod crls;
+mod log;
+mod openpgp;
 mod packs;
 mod rows;
 #[cfg(test)]
@@ -22,12 +25,17 @@ mod tests;
 mod transaction;
 
 pub use blocked::BlockedKey;
+pub use bundles::BundleRow;
 pub use crls::{Change, CrlRow, scope_name};
-pub use rows::{CertificateRow, Intent, Known, OpenPgpIntent, Outcome, Revocation, Status};
+pub use openpgp::{
+    CertificationRow, Certified, CertifiedUserId, Earlier, Intended, OpenPgpAuthorityId,
+    OpenPgpIntent, OpenPgpJob, Ours, TakenBack, Valid,
+};
+pub use rows::{CertificateRow, Intent, Known, Outcome, Revocation, Status};
 pub use transaction::Transaction;
 
 /// The version of the tables below; a later one comes with a migration.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// The serial counter before the first certificate: from 2^62 on, every serial has 16 octets.
 pub const SERIALS_FROM: u64 = 1 << 62;
@@ -39,7 +47,8 @@ const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 const SCHEMA: &str = include_str!("ledger/schema.sql");
 
 /// What turns each older version into the next, from version 1 on.
-const MIGRATIONS: [&str; 1] = [include_str!("ledger/to_version_2.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("ledger/to_version_2.sql"), include_str!("ledger/to_version_3.sql")];
 
 /// The store's SQLite file.
 #[derive(Debug)]
@@ -188,11 +197,6 @@ impl Ledger {
     /// Every intent that has no certificate yet: what a crash left open.
     pub fn open_intents(&self) -> Result<Vec<Intent>, Fault> {
         rows::open_intents(&self.connection)
-    }
-
-    /// Every OpenPGP intent without a certification.
-    pub fn open_openpgp_intents(&self) -> Result<Vec<OpenPgpIntent>, Fault> {
-        rows::open_openpgp_intents(&self.connection)
     }
 
     /// The certificates of an authority with a number above `after`, oldest first.

@@ -25,6 +25,7 @@ pub mod gate;
 pub mod intake;
 pub mod keys;
 pub mod ledger;
+pub mod link_key;
 pub mod lint;
 pub mod name;
 pub mod openpgp;

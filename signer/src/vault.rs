@@ -25,26 +25,31 @@ use crate::{
     fault::Fault,
     keys::Secret,
     ledger::{Intent, Known, Ledger, OpenPgpIntent, Outcome},
-    lint, openpgp,
+    lint,
+    openpgp::{self, OpenPgpAuthority},
     refusal::Refusal,
 };
 
 mod blocked;
+mod bundle;
 mod catalogue;
 mod certify;
 mod crl;
 mod files;
 mod issue;
+mod log;
 mod revoke;
 mod sign;
 #[cfg(test)]
 mod tests;
 
+pub use bundle::{BUNDLE_JUMP_MAX, BundleFacts, BundleVerdict};
+use certify::SignedOpenPgp;
 pub(crate) use crl::{Due, outlook, random_octets, sign_crl, sign_crls};
 pub use files::{CheckReport, PackReport, check, export, load_all, pack, rebuild};
 pub(crate) use files::{follow_audit, lock, settle};
 use issue::Seen;
-use sign::{Signed, Task};
+use sign::{Done, Signed, Task};
 
 /// The most calls in one transaction, one fsync for all of them: as many as the gate has in work.
 pub const BATCH_MAX: usize = 256;
@@ -95,7 +100,7 @@ pub struct Vault {
     shapes: lint::Shapes,
     ledger: Ledger,
     authorities: BTreeMap<Name, Arc<Authority>>,
-    openpgp: Option<openpgp::CaKey>,
+    openpgp: BTreeMap<Name, Arc<OpenPgpAuthority>>,
     blocklist: Blocklist,
     time_sync: TimeSync,
     crls: crl::Crls,
@@ -133,6 +138,25 @@ struct LinkState {
 impl Vault {
     /// Opens the store, takes it for itself, and finishes what a crash left open.
     pub fn open(settings: Settings, random: Random, now: Moment) -> Result<Self, Fault> {
+        Self::open_with(sign::Pool::start()?, settings, random, now)
+    }
+
+    /// A vault that has no threads of its own: what is to be signed waits for
+    /// [`Self::sign_next`]. For simulations; everything else is the same.
+    pub fn open_without_threads(
+        settings: Settings,
+        random: Random,
+        now: Moment,
+    ) -> Result<Self, Fault> {
+        Self::open_with(sign::Pool::without_threads()?, settings, random, now)
+    }
+
+    fn open_with(
+        pool: sign::Pool,
+        settings: Settings,
+        random: Random,
+        now: Moment,
+    ) -> Result<Self, Fault> {
         let Settings { directory, passphrase, boot_id } = settings;
         let lock = Lock::try_take(&directory.join("lock"))?.ok_or_else(|| {
             Fault::Configuration(format!(
@@ -144,7 +168,7 @@ impl Vault {
         let floor = ledger.time_floor()?;
         let mut vault = Self {
             time_sync: TimeSync::new(directory.clone(), boot_id),
-            openpgp: openpgp::load(&directory, passphrase.as_ref())?,
+            openpgp: BTreeMap::new(),
             authorities: BTreeMap::new(),
             blocklist: Blocklist::open(&directory)?,
             crls: crl::Crls::default(),
@@ -152,7 +176,7 @@ impl Vault {
             link: LinkState::default(),
             started: now,
             load_at_us: now.boot_us,
-            pool: sign::Pool::start()?,
+            pool,
             shapes: lint::Shapes::default(),
             floor,
             inbox: Vec::new(),
@@ -189,9 +213,32 @@ impl Vault {
                 Err(fault) => first_fault = first_fault.or(Some(fault)),
             }
         }
-        if self.openpgp.is_none() {
-            match openpgp::load(&self.directory, self.passphrase.as_ref()) {
-                Ok(key) => self.openpgp = key,
+        match self.load_openpgp() {
+            Err(fault @ Fault::Ledger(_)) => return Err(fault),
+            loaded => first_fault = first_fault.or(loaded.err()),
+        }
+        first_fault.map_or(Ok(()), Err)
+    }
+
+    /// Loads the OpenPGP authorities that are not loaded yet.
+    fn load_openpgp(&mut self) -> Result<(), Fault> {
+        let mut first_fault = None;
+        for name in openpgp::names(&self.directory)? {
+            if self.openpgp.contains_key(&name) {
+                continue;
+            }
+            let floor = self.ledger.time_floor()?;
+            let Some((id, noted)) = openpgp::row(&mut self.ledger, &name, floor)? else { continue };
+            let passphrase = self.passphrase.as_ref();
+            let loaded = OpenPgpAuthority::load(&self.directory, &name, id, passphrase)
+                .and_then(|one| openpgp::compare(&mut self.ledger, one, &noted, floor));
+            match loaded {
+                Ok(authority) => {
+                    let key = authority.key().fingerprint();
+                    tracing::info!(authority = %name, %key, "OpenPGP authority loaded");
+                    self.openpgp.insert(name, Arc::new(authority));
+                }
+                Err(fault @ Fault::Ledger(_)) => return Err(fault),
                 Err(fault) => first_fault = first_fault.or(Some(fault)),
             }
         }
@@ -275,9 +322,13 @@ impl Vault {
             self.start_signing(intents)?;
             self.finish_signing(now)?;
         }
-        for intent in self.ledger.open_openpgp_intents()? {
-            tracing::warn!(request = %intent.request, "finishing an open certification");
-            self.finish_certification(&intent, now)?;
+        let time = self.signing_time(now)?;
+        self.settle_old_openpgp(time)?;
+        let intents = self.ledger.open_openpgp_intents()?;
+        if !intents.is_empty() {
+            tracing::warn!(count = intents.len(), "finishing OpenPGP signatures left open");
+            self.start_signing_openpgp(intents)?;
+            self.finish_signing(now)?;
         }
         self.follow_audit()
     }
@@ -315,11 +366,22 @@ impl Vault {
         let due =
             self.pool.is_worth_recording() || !self.inbox.is_empty() && !self.pool.has_plenty();
         if due {
-            work.signed = self.pool.take()?;
+            work.take_in(self.pool.take()?);
             self.work_off(now, &mut work)?;
             self.floor = self.ledger.time_floor()?;
         }
         Ok(work.replies)
+    }
+
+    /// Signs the oldest intent that waits and says its serial: a vault without threads does it
+    /// only so. It is recorded and answered in the next turn.
+    pub fn sign_next(&mut self) -> Option<Serial> {
+        self.pool.sign_next()
+    }
+
+    /// How many intents are on disk and not recorded as signed.
+    pub fn in_hand(&self) -> usize {
+        self.pool.in_hand()
     }
 
     /// Readable when a turn is due; none while nothing can be recorded.
@@ -344,7 +406,8 @@ impl Vault {
     fn finish_signing(&mut self, now: Moment) -> Result<(), Fault> {
         while self.pool.in_hand() > 0 {
             self.pool.wait();
-            let mut work = Work { signed: self.pool.take()?, ..Work::default() };
+            let mut work = Work::default();
+            work.take_in(self.pool.take()?);
             self.decide(now, Vec::new(), &mut work)?;
             self.finish_decided(now, &mut work)?;
             self.replies.append(&mut work.replies);
@@ -359,7 +422,8 @@ impl Vault {
             Call::Issue(issue) => !self.authorities.contains_key(&issue.authority),
             Call::Revoke { revoke, .. } => !self.authorities.contains_key(&revoke.authority),
             Call::FetchCrl(fetch) => !self.authorities.contains_key(&fetch.authority),
-            Call::Certify(_) => self.openpgp.is_none(),
+            Call::Certify(certify) => !self.openpgp.contains_key(&certify.authority),
+            Call::RevokeOpenPgp { revoke, .. } => !self.openpgp.contains_key(&revoke.authority),
             Call::Catalogue(_) => true,
             _ => false,
         };
@@ -368,6 +432,7 @@ impl Vault {
         }
         self.decide(now, calls, work)?;
         self.start_signing(std::mem::take(&mut work.intents))?;
+        self.start_signing_openpgp(std::mem::take(&mut work.openpgp_intents))?;
         self.finish_decided(now, work)?;
         for (tag, call) in std::mem::take(&mut work.later) {
             if let Some(answer) = self.answer_later(now, call)? {
@@ -386,7 +451,11 @@ impl Vault {
         let mut work = Work::default();
         for Tagged { tag, body } in calls {
             match body {
-                Call::TimeHint { .. } | Call::Catalogue(_) | Call::Status | Call::Link { .. } => {
+                Call::TimeHint { .. }
+                | Call::Catalogue(_)
+                | Call::Status
+                | Call::FetchLog(_)
+                | Call::Link { .. } => {
                     if let Some(answer) = self.answer_later(now, body)? {
                         work.reply(tag, answer);
                     }
@@ -404,7 +473,8 @@ impl Vault {
         calls: Vec<Tagged<Call>>,
         work: &mut Work,
     ) -> Result<(), Fault> {
-        if work.signed.is_empty() && !calls.iter().any(|call| call.body.writes()) {
+        let nothing_signed = work.signed.is_empty() && work.openpgp_signed.is_empty();
+        if nothing_signed && !calls.iter().any(|call| call.body.writes()) {
             work.later.extend(calls.into_iter().map(|call| (call.tag, call.body)));
             return Ok(());
         }
@@ -415,9 +485,12 @@ impl Vault {
         for Signed { intent, der } in &work.signed {
             tx.store_certificate(intent, der)?;
         }
+        for signed in std::mem::take(&mut work.openpgp_signed) {
+            work.answers.extend(certify::record(&mut tx, &signed)?);
+        }
         let mut desk = issue::Desk {
             authorities: &self.authorities,
-            openpgp: self.openpgp.as_ref(),
+            openpgp: &self.openpgp,
             blocklist: &self.blocklist,
             random: &mut self.random,
             shapes: &mut self.shapes,
@@ -438,7 +511,11 @@ impl Vault {
                     let answer = match body {
                         Call::Issue(issue) => desk.issue(&mut tx, *issue)?,
                         Call::Certify(certify) => {
-                            desk.certify(&mut tx, *certify, &mut work.certifications)?
+                            desk.certify(&mut tx, *certify, &mut work.openpgp_intents)?
+                        }
+                        Call::RevokeOpenPgp { digest, revoke } => {
+                            let intents = &mut work.openpgp_intents;
+                            desk.revoke_openpgp(&mut tx, digest, &revoke, intents)?
                         }
                         Call::Revoke { digest, revoke } => {
                             Some(desk.revoke(&mut tx, digest, &revoke, &mut work.revoked)?)
@@ -494,9 +571,16 @@ impl Vault {
                     intent.serial()
                 ))
             })?;
-            Ok(Task { authority: Arc::clone(authority), intent })
+            Ok(Task::Certificate { authority: Arc::clone(authority), intent })
         };
         let tasks: Vec<Task> = intents.into_iter().map(task).collect::<Result<_, Fault>>()?;
+        self.pool.submit(tasks);
+        Ok(())
+    }
+
+    /// The same for OpenPGP.
+    fn start_signing_openpgp(&mut self, intents: Vec<OpenPgpIntent>) -> Result<(), Fault> {
+        let tasks = self.openpgp_tasks(intents)?;
         self.pool.submit(tasks);
         Ok(())
     }
@@ -512,11 +596,9 @@ impl Vault {
             let certificate = der.try_into().map_err(too_long)?;
             self.answer(work, id, Answer::Issued { id, certificate });
         }
-        for intent in std::mem::take(&mut work.certifications) {
-            let (id, certificate) = (intent.request, self.finish_certification(&intent, now)?);
-            tracing::info!(request = %id, "OpenPGP key certified");
-            let certificate = certificate.try_into().map_err(too_long)?;
-            self.answer(work, id, Answer::Certified { id, certificate });
+        for (id, answer) in std::mem::take(&mut work.answers) {
+            tracing::info!(request = %id, "OpenPGP key signed");
+            self.answer(work, id, answer);
         }
         let revoked = std::mem::take(&mut work.revoked);
         revoked.iter().for_each(|name| self.files.note_revocation(name));
@@ -538,6 +620,7 @@ impl Vault {
     fn answer_later(&mut self, now: Moment, call: Call) -> Result<Option<Answer>, Fault> {
         match call {
             Call::FetchCrl(fetch) => self.fetch_crl(now, &fetch).map(Some),
+            Call::FetchLog(fetch) => self.fetch_log(&fetch).map(Some),
             Call::TimeHint { hint, round_trip_us } => {
                 self.time_sync.take(now, hint, round_trip_us)?;
                 Ok(Some(Answer::TimeHintTaken { unix_us: now.unix_us }))
@@ -633,11 +716,23 @@ struct Work {
     /// What was signed since the last turn.
     signed: Vec<Signed>,
     intents: Vec<Intent>,
-    certifications: Vec<OpenPgpIntent>,
+    openpgp_signed: Vec<SignedOpenPgp>,
+    openpgp_intents: Vec<OpenPgpIntent>,
+    /// What is recorded and not answered.
+    answers: Vec<(RequestId, Answer)>,
     revoked: Vec<Name>,
 }
 
 impl Work {
+    fn take_in(&mut self, done: Vec<Done>) {
+        for done in done {
+            match done {
+                Done::Certificate(signed) => self.signed.push(signed),
+                Done::OpenPgp(signed) => self.openpgp_signed.push(signed),
+            }
+        }
+    }
+
     fn reply(&mut self, tag: u64, answer: Answer) {
         self.replies.push(Tagged { tag, body: Reply::Answer(answer) });
     }
@@ -677,6 +772,9 @@ fn answer_of(id: RequestId, known: Known) -> Result<Answer, Fault> {
         Outcome::Issued => Answer::Issued { id, certificate: certificate()? },
         Outcome::Certified => Answer::Certified { id, certificate: certificate()? },
         Outcome::Revoked { at } => Answer::Revoked { id, revoked_at: at.0 },
+        Outcome::CertificationRevoked { at } => {
+            Answer::CertificationRevoked { id, revoked_at: at.0, certificate: certificate()? }
+        }
         Outcome::Refused { code, text } => refused(id, code, &text),
         Outcome::Quarantined { text } => quarantined(id, &text),
         // Who asks with the same body waits for the answer.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     time::{Duration, Instant},
 };
 
@@ -21,10 +22,11 @@ use protocol::{
         Request, RequestId,
     },
     port::{Cable, CableEvent},
+    secure::{Entropy, Pairing, SecretKey},
     session::{Event, SendError, Side},
 };
 
-use crate::Seed;
+use crate::{Seed, World};
 
 /// The frontend's end of a cable in a test's own hands.
 pub struct Bare {
@@ -38,7 +40,7 @@ pub struct Bare {
 /// What a flood of requests came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flood {
-    /// Certificates that came back.
+    /// Certificates and certified keys that came back.
     pub issued: usize,
     /// Anything else that came back.
     pub others: usize,
@@ -47,13 +49,25 @@ pub struct Flood {
 }
 
 impl Bare {
-    /// Takes the place of the frontend and waits until the signer answers. The request ids of a
-    /// higher boot id come after those of a lower one.
-    pub fn connect(link: &str, boot_id: u64) -> Result<Self> {
+    /// Takes the place of the frontend, whose key it has stolen, and waits until the signer
+    /// answers. The request ids of a higher boot id come after those of a lower one.
+    pub fn connect_to(world: &World, boot_id: u64) -> Result<Self> {
+        let read = |name: &str| {
+            let path = world.path("frontend/link").join(name);
+            fs::read_to_string(&path).with_context(|| path.display().to_string())
+        };
+        let secret = SecretKey::from_file(&read("secret")?)?;
+        let pairing = Pairing { secret, peer: read("peer")?.parse()? };
+        Self::connect(&world.frontend_link(), pairing, boot_id)
+    }
+
+    /// Takes a frontend's place with these keys, whether the signer knows them or not.
+    pub fn connect(link: &str, pairing: Pairing, boot_id: u64) -> Result<Self> {
         let spec = link
             .parse()
             .map_err(|error: protocol::port::NotAPortSpec| anyhow!("{link}: {error}"))?;
-        let cable = Cable::open(spec, Side::Frontend, boot_id);
+        let entropy = Entropy::seeded(boot_id);
+        let cable = Cable::open(spec, Side::Frontend, boot_id, pairing, entropy);
         let mut bare =
             Self { cable, answers: VecDeque::new(), seed: Seed::new(boot_id), ids: boot_id << 32 };
         let deadline = Instant::now() + WITHIN;
@@ -140,7 +154,7 @@ impl Bare {
                 waiting -= 1;
                 stored.push(id);
                 match answer {
-                    Answer::Issued { .. } => issued += 1,
+                    Answer::Issued { .. } | Answer::Certified { .. } => issued += 1,
                     _ => others += 1,
                 }
             }
@@ -216,6 +230,7 @@ impl Bare {
                 CableEvent::Session(Event::Incompatible { theirs }) => {
                     bail!("the signer speaks versions {theirs:?} only")
                 }
+                CableEvent::Session(Event::Refused { failure }) => bail!("{failure}"),
                 _ => {}
             }
         }

@@ -11,6 +11,8 @@ pub mod cacert_tree;
 pub mod differential;
 pub mod judges;
 pub mod material;
+pub mod netns;
+pub mod openpgp;
 pub mod process;
 pub mod seed;
 pub mod world;

@@ -98,7 +98,7 @@ impl World {
 
     /// Puts the signer's OpenPGP key into gpg's keyring, so that gpg can judge its signatures.
     pub fn import_signers_openpgp_key(&self) -> Result<()> {
-        self.gpg(&["--import", &self.file("signer/openpgp/public.asc")]).map(drop)
+        self.gpg(&["--import", &self.openpgp_authority("openpgp")]).map(drop)
     }
 
     /// The serial number of a certificate, as `openssl` writes it.

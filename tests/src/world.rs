@@ -123,6 +123,11 @@ impl World {
 
     //--- Commands ---
 
+    /// The path of one of our programs, for command lines.
+    pub fn program(&self, name: &str) -> String {
+        self.programs.join(name).display().to_string()
+    }
+
     /// Types a command of the signer and returns however it ended.
     pub fn signer(&self, words: &[&str]) -> Result<Ended> {
         self.run("signer", words, None)
@@ -223,7 +228,19 @@ impl World {
         let issuing: Vec<&str> = issuing.into_iter().chain(["--issued-by", "root"]).collect();
         self.signer(&issuing)?.done()?;
         self.frontend(&["init"])?.done()?;
-        Ok(())
+        self.pair()
+    }
+
+    /// Types the key of each side at the other.
+    pub fn pair(&self) -> Result<()> {
+        let key = |shown: Value, whose: &str| {
+            let key = shown[whose]["key"].as_str().map(str::to_owned);
+            key.with_context(|| format!("`pair --show` shows no key of the {whose}"))
+        };
+        let signer = key(self.signer_json(&["pair", "--show"])?, "signer")?;
+        let frontend = key(self.frontend_json(&["pair", "--show"])?, "frontend")?;
+        self.signer(&["pair", "--peer", &frontend])?.done()?;
+        self.frontend(&["pair", "--peer", &signer])?.done().map(drop)
     }
 
     /// Lays the cable and starts both programs.
@@ -428,7 +445,7 @@ const PROGRAMS: [&str; 3] = ["signer", "frontend", "link-sim"];
 const ROOT: &str = "/O=Test/CN=Test Root";
 const ISSUING: &str = "/O=Test/CN=Test Issuing";
 /// How `setpriv` ends when there is no such program.
-const NOT_FOUND: i32 = 127;
+pub(crate) const NOT_FOUND: i32 = 127;
 /// How long a command waits for an answer, in seconds.
 const WAIT_S: &str = "60";
 /// So many lines of each log are quoted.

@@ -209,6 +209,7 @@ fn entries(world: &World, crl: &str) -> Result<BTreeMap<String, Vec<String>>> {
 /// Issues two certificates, revokes one of them and one of the old ones over the cable.
 fn work_with_the_signer(world: &mut World) -> Result<String> {
     world.frontend(&["init"])?.done()?;
+    world.pair()?;
     world.start()?;
     let mut serials = Vec::new();
     for name in ["first", "second"] {

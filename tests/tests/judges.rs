@@ -354,7 +354,8 @@ fn found(world: &World, key: &str) -> Result<()> {
         let policy = format!("\n[[extensions.policies]]\noid = \"{oid}\"\ncps = \"{cps}\"\n");
         fs::write(&file, fs::read_to_string(&file)? + &policy)?;
     }
-    world.frontend(&["init"])?.done().map(drop)
+    world.frontend(&["init"])?.done()?;
+    world.pair()
 }
 
 //------------ The court -----------------------------------------------------

@@ -117,7 +117,7 @@ fn what_the_signer_refuses_is_reported_by_its_line_and_the_rest_is_revoked() {
 fn issue_many(world: &World, count: usize) -> Result<Vec<String>> {
     let csr = world.csr("many", "ec:P-256", "/CN=many.example.org")?;
     let csr = world.openssl(&["req", "-in", &csr, "-outform", "DER"])?.stdout;
-    let mut bare = Bare::connect(&world.frontend_link(), 0x1128)?;
+    let mut bare = Bare::connect_to(world, 0x1128)?;
     let requests = (0..count)
         .map(|number| bare.issue(&csr, &format!("host-{number}.example.org")))
         .collect::<Result<Vec<_>>>()?;

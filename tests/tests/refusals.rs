@@ -104,7 +104,7 @@ fn every_bad_request_is_refused_by_its_code_at_the_signer_whatever_the_frontend_
     story(Cable::Unix, |world| {
         world.found("ec:P-256")?;
         world.start_signer()?;
-        let mut bare = Bare::connect(&world.frontend_link(), 0xbad)?;
+        let mut bare = Bare::connect_to(world, 0xbad)?;
         let all_as_expected = judge(|bad| {
             let bytes = (bad.csr)(world)?;
             if bytes.len() > protocol::message::CSR_MAX {
@@ -171,7 +171,7 @@ fn an_id_that_comes_again_with_another_body_is_refused() {
     story(Cable::Unix, |world| {
         world.found("ec:P-256")?;
         world.start_signer()?;
-        let mut bare = Bare::connect(&world.frontend_link(), 0x1d)?;
+        let mut bare = Bare::connect_to(world, 0x1d)?;
         let csr = der_of(world, &(GOOD.csr)(world)?)?;
         let id = bare.fresh_id();
         let first = bare.ask(&on_the_wire(id, &GOOD, csr.clone())?)?;

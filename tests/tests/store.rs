@@ -16,6 +16,7 @@ fn a_key_with_a_passphrase_is_useless_without_it_and_the_passphrase_is_in_no_log
         let options = ["--unattended-root", "--passphrase-file", &passphrase];
         world.signer(&[&root[..], &options].concat())?.done()?;
         world.frontend(&["init"])?.done()?;
+        world.pair()?;
 
         let key = world.authority("issuing", "private/ca.key");
         let mode = fs::metadata(&key)?.permissions().mode() & 0o777;

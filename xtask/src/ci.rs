@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    setup, tidy,
+    setup, swarm, tidy,
     workspace::{Failed, Profile, Workspace, in_path, say, succeed},
 };
 
@@ -41,6 +41,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     step("build", || workspace.build_everything())?;
     step("tidy", || tidy::run(workspace))?;
     step("demo", || workspace.run_program(Profile::Dev, "demo", &[]))?;
+    step("swarm", || swarm::ci(workspace))?;
     run_tests(workspace, &[])
 }
 

@@ -1,4 +1,4 @@
-//! The door to the project's chores: `cargo xtask demo | test | bench | tidy | ci | setup`.
+//! The door to the project's chores: `cargo xtask demo | test | bench | fuzz | swarm | tidy | ci | setup`.
 //!
 //! It builds with `anyhow` and `serde_json` alone, before anything is installed on the machine,
 //! so nothing here may use the product's crates. What the chores run lies in the package `tests`.
@@ -8,7 +8,9 @@ use std::{env, process::ExitCode};
 use anyhow::{Result, bail};
 
 mod ci;
+mod fuzz;
 mod setup;
+mod swarm;
 mod tidy;
 mod workspace;
 
@@ -60,6 +62,14 @@ fn run(words: &[&str]) -> Result<()> {
             workspace.build_programs(Profile::Release)?;
             workspace.run_program(Profile::Release, "bench", rest)
         }
+        "fuzz" => {
+            setup::machine()?;
+            fuzz::run(&workspace, rest)
+        }
+        "swarm" => {
+            setup::machine()?;
+            swarm::run(&workspace, rest)
+        }
         "tidy" => {
             setup::machine()?;
             workspace.build_programs(Profile::Dev)?;
@@ -76,6 +86,9 @@ cargo xtask COMMAND
   demo   a CSR, a revocation and an OpenPGP key travel a simulated cable and come back signed
   test   every test; what follows goes to the runner (a part of a name, --no-fail-fast, ...)
   bench  what it costs, beside openssl in the same run (bench --help: its options)
+  fuzz   libFuzzer on everything that reads what others wrote (fuzz --help: its options)
+  swarm  both whole programs on virtual time, from one number (swarm --help: its options)
   tidy   the source and its documents judged by themselves
-  ci     all that is checked before a change is taken: fmt, clippy, doc, deny, tidy, demo, test
+  ci     all that is checked before a change is taken: fmt, clippy, doc, deny, tidy, demo, swarm,
+         test
   setup  install what the machine needs (every other command does this first)";

@@ -14,8 +14,9 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::{Failed, Workspace, in_path, say, succeed};
 
 /// The Debian packages, each with what it is for.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("gcc", "builds the bundled SQLite and zstd"),
+    ("g++", "builds libFuzzer for `cargo xtask fuzz`"),
     ("pkg-config", "finds OpenSSL"),
     ("libssl-dev", "OpenSSL's headers"),
     ("libclang1-14", "bindgen reads OpenSSL's headers with it, for sequoia-openpgp"),
@@ -23,8 +24,14 @@ const PACKAGES: [(&str, &str); 11] = [
     ("openssl", "makes CSRs and judges certificates and CRLs"),
     ("gnutls-bin", "certtool judges certificates and CRLs a second time"),
     ("gnupg", "makes OpenPGP keys and judges certifications"),
+    ("gpg-wks-client", "judges the names in a Web Key Directory"),
+    ("sq", "makes OpenPGP keys, reads certified ones, and lays out a Web Key Directory"),
+    ("sqv", "judges signatures by certified OpenPGP keys"),
+    ("sqop", "judges them a second time, by another command line"),
     ("libnss3-tools", "certutil, vfychain and crlutil judge certificates and CRLs a third time"),
     ("zstd", "reads the packs of old certificates"),
+    ("lrzsz", "zmodem, beside which the cable is measured"),
+    ("iproute2", "ip joins two network namespaces by a cable"),
     ("python3-venv", "holds the judges that come from PyPI"),
 ];
 
@@ -47,8 +54,21 @@ const JUDGES_FOLDER: &str = "judges/venv";
 const JUDGES_STAMP: &str = "installed";
 
 /// What a machine without Debian's package tools must have in its search path.
-const PROGRAMS: [&str; 8] =
-    ["gcc", "pkg-config", "openssl", "certtool", "gpg", "certutil", "zstd", "python3"];
+const PROGRAMS: [&str; 13] = [
+    "gcc",
+    "g++",
+    "pkg-config",
+    "openssl",
+    "certtool",
+    "gpg",
+    "sq",
+    "sqv",
+    "sqop",
+    "certutil",
+    "zstd",
+    "sz",
+    "python3",
+];
 
 /// The exit code for a machine that is not as it must be.
 const NOT_CONFIGURED: u8 = 4;
@@ -185,7 +205,21 @@ mod tests {
                        openssl installed\ngnutls-bin not-installed\n";
         assert_eq!(
             missing_among(listing),
-            ["pkg-config", "gnutls-bin", "gnupg", "libnss3-tools", "zstd", "python3-venv"]
+            [
+                "g++",
+                "pkg-config",
+                "gnutls-bin",
+                "gnupg",
+                "gpg-wks-client",
+                "sq",
+                "sqv",
+                "sqop",
+                "libnss3-tools",
+                "zstd",
+                "lrzsz",
+                "iproute2",
+                "python3-venv"
+            ]
         );
     }
 

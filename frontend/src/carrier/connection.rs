@@ -140,6 +140,16 @@ impl Connection {
         asked
     }
 
+    /// A bundle may hold a catalogue: its frontend asked for it.
+    pub(crate) fn expect_catalogue(&mut self, now: Instant) {
+        self.catalogue = Question::Asked(now);
+    }
+
+    /// A bundle holds the answer to a request that left on a medium.
+    pub(crate) fn expect(&mut self, now: Instant, id: RequestId, kind: Kind) {
+        self.outstanding.insert(id, Outstanding { kind, asked_at: now });
+    }
+
     /// The catalogue is older than what the signer knows: it is asked for at once.
     pub(crate) fn renew_catalogue(&mut self) {
         if self.catalogue == Question::Answered {
@@ -236,9 +246,11 @@ impl Connection {
                 }
                 self.acknowledge_at = Some(now + BLOCKED_PAUSE);
             }
-            Request::Revoke(_) => self.pending_revocations.push_front(request),
+            Request::Revoke(_) | Request::RevokeOpenPgp(_) => {
+                self.pending_revocations.push_front(request);
+            }
             Request::Issue(_) | Request::Certify(_) => self.pending_others.push_front(request),
-            Request::TimeHint(_) | Request::FetchCrl(_) => {}
+            Request::TimeHint(_) | Request::FetchCrl(_) | Request::FetchLog(_) => {}
         }
     }
 
@@ -305,7 +317,7 @@ impl Connection {
     fn admit(&mut self, now: Instant, request: Request) {
         let Some(id) = request.request_id() else { return };
         let kind = match &request {
-            Request::Revoke(_) => Kind::Revoke,
+            Request::Revoke(_) | Request::RevokeOpenPgp(_) => Kind::Revoke,
             Request::Certify(_) => Kind::Certify,
             _ => Kind::Issue,
         };
@@ -344,6 +356,10 @@ impl Connection {
 
     pub(crate) fn takes_questions(&self, now: Instant) -> bool {
         self.takes(Lane::Revocation, now)
+    }
+
+    pub(crate) fn takes_bulk(&self, now: Instant) -> bool {
+        self.takes(Lane::Bulk, now)
     }
 
     pub(crate) fn next_revocation(&mut self, now: Instant) -> Option<Request> {

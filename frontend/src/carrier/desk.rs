@@ -10,6 +10,7 @@ use rusqlite::Transaction;
 
 use super::{CarrierError, Counters, HEALTH, Health, TIME, connection::Connection, hints::Hints};
 use crate::{
+    audit::fetch::LogFetch,
     catalogue::{Catalogues, Trusted},
     clock::Now,
     crl::{
@@ -20,7 +21,7 @@ use crate::{
         promise,
     },
     inventory::Inventory,
-    openpgp,
+    openpgp::{answer, register::Register},
     queue::{Kind, Outcome, Queue},
     store::{Alarms, Notes, StoreError},
     verify::{self, BadAnswer},
@@ -35,6 +36,7 @@ pub(crate) struct Desk<'d> {
     pub(crate) hints: &'d mut Hints,
     pub(crate) fetches: &'d mut Fetches,
     pub(crate) revoked: &'d mut BTreeSet<CrlName>,
+    pub(crate) log: &'d mut LogFetch,
     pub(crate) counters: &'d mut Counters,
     pub(crate) connection: &'d mut Connection,
 }
@@ -77,6 +79,10 @@ impl Desk<'_> {
                 }
                 taken != Taken::Stray
             }
+            Answer::LogPiece(piece) => self.log.handle_piece(self.now, &piece, self.store)?,
+            Answer::LogDiffers { last, head } => {
+                self.log.handle_differs(self.now, last, head, self.store)?
+            }
             Answer::Issued { id, certificate } => {
                 self.take_for(id, Kind::Issue, |desk| desk.take_certificate(id, &certificate))?
             }
@@ -85,6 +91,11 @@ impl Desk<'_> {
             }
             Answer::Revoked { id, revoked_at } => {
                 self.take_for(id, Kind::Revoke, |desk| desk.take_revoked(id, revoked_at))?
+            }
+            Answer::CertificationRevoked { id, revoked_at, certificate } => {
+                self.take_for(id, Kind::Revoke, |desk| {
+                    desk.take_uncertified(id, revoked_at, &certificate)
+                })?
             }
             Answer::Refused { id, code, text } => self.take_for_any(id, |desk| {
                 tracing::info!(%id, code = code.name(), text = &*text, "refused by the signer");
@@ -216,24 +227,69 @@ impl Desk<'_> {
         let Some(Request::Certify(request)) = Queue(self.store).body(id)? else {
             return Err(damaged);
         };
-        let verified = match &self.trusted.openpgp {
-            Some(signer) => openpgp::certified(signer, &request, key),
-            None => Err(BadAnswer::OpenPgp("comes from a signer without a pinned key".into())),
+        let register = Register(self.store);
+        let verified = match self.trusted.openpgp.get(&request.authority) {
+            Some(authority) => {
+                let held = register.held(&request.authority, &request.key)?;
+                answer::certified(authority, &request, key, &held)
+            }
+            None => Err(self.unpinned(&request.authority)),
         };
         match verified {
             Err(bad) => self.doubt(id, &bad),
             Ok(certification) => {
-                Inventory(self.store).add_certification(id, &certification)?;
-                tracing::info!(%id, fingerprint = certification.fingerprint(), "certified key stored");
+                let fingerprint = certification.fingerprint();
+                Inventory(self.store).add_certification(id, fingerprint, certification.bytes())?;
+                register.add(&request.authority, id, &certification)?;
+                tracing::info!(%id, authority = %request.authority, fingerprint, "certified key stored");
                 self.finish(id, &Outcome::Done(None))
             }
         }
     }
 
+    fn take_uncertified(
+        &mut self,
+        id: RequestId,
+        revoked_at: i64,
+        key: &[u8],
+    ) -> Result<(), StoreError> {
+        let request = match Queue(self.store).body(id)? {
+            Some(Request::RevokeOpenPgp(request)) => request,
+            Some(_) => return self.doubt(id, &BadAnswer::OtherKind),
+            None => return Err(StoreError::Damaged { what: "request" }),
+        };
+        let register = Register(self.store);
+        let verified = match self.trusted.openpgp.get(&request.authority) {
+            Some(authority) => {
+                let certified =
+                    register.certified(&request.authority, &request.fingerprint, revoked_at)?;
+                answer::revoked(authority, &request, revoked_at, key, &certified)
+            }
+            None => Err(self.unpinned(&request.authority)),
+        };
+        match verified {
+            Err(bad) => self.doubt(id, &bad),
+            Ok(revocation) => {
+                let fingerprint = revocation.fingerprint();
+                Inventory(self.store).add_certification(id, fingerprint, revocation.bytes())?;
+                register.revoke(&request.authority, &revocation, request.reason)?;
+                tracing::info!(%id, authority = %request.authority, fingerprint, "revocation stored");
+                self.finish(id, &Outcome::Done(None))
+            }
+        }
+    }
+
+    /// An OpenPGP authority made since the catalogue came: what pins it is one question away.
+    fn unpinned(&mut self, name: &Name) -> BadAnswer {
+        self.connection.renew_catalogue();
+        BadAnswer::AuthorityUnknown(name.to_string())
+    }
+
     fn take_revoked(&mut self, id: RequestId, revoked_at: i64) -> Result<(), StoreError> {
-        let damaged = StoreError::Damaged { what: "request" };
-        let Some(Request::Revoke(request)) = Queue(self.store).body(id)? else {
-            return Err(damaged);
+        let request = match Queue(self.store).body(id)? {
+            Some(Request::Revoke(request)) => request,
+            Some(_) => return self.doubt(id, &BadAnswer::OtherKind),
+            None => return Err(StoreError::Damaged { what: "request" }),
         };
         let (authority, serial) = (&request.authority, &request.serial);
         Inventory(self.store).revoke(authority, serial, revoked_at, request.reason.name())?;

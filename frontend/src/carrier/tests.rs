@@ -4,8 +4,8 @@ use openssl::pkey::{PKey, Private};
 use protocol::{
     bounded::List,
     message::{
-        Catalogue, CrlPiece, CrlScope, Digest, FetchCrl, IssueCertificate, Name, PIECE_MAX,
-        RefusalCode, RequestId, RevocationReason, Revoke, Serial,
+        Catalogue, CrlPiece, CrlScope, Digest, FetchCrl, FetchLog, IssueCertificate, Name,
+        PIECE_MAX, RefusalCode, RequestId, RevocationReason, Revoke, Serial,
     },
     patch,
 };
@@ -18,6 +18,7 @@ use crate::{
     test_ca::{CertificateRecipe, CsrRecipe, TestCa, ec_key},
 };
 
+mod audit;
 mod crls;
 
 /// Which CRL is held, and which transfer at which offset goes on.
@@ -35,16 +36,29 @@ struct Rig {
     hints: Vec<u64>,
     /// Sent, but not looked at by the story yet.
     kept: Vec<Request>,
+    log: audit::SignerLog,
+    log_questions: Vec<FetchLog>,
 }
 
 impl Rig {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::init(dir.path()).unwrap();
-        let carrier = Carrier::new(home.store().unwrap(), Mirror::new(&home)).unwrap();
+        let carrier = carrier(&home);
         let ca = TestCa::new("Root").issuing("Issuing");
-        let (hints, kept) = (Vec::new(), Vec::new());
-        Self { _dir: dir, home, carrier, ca, key: ec_key(), micros: 0, made: 0, hints, kept }
+        Self {
+            _dir: dir,
+            home,
+            carrier,
+            ca,
+            key: ec_key(),
+            micros: 0,
+            made: 0,
+            hints: Vec::new(),
+            kept: Vec::new(),
+            log: audit::SignerLog::default(),
+            log_questions: Vec::new(),
+        }
     }
 
     /// A frontend whose session is up and who knows that the signer has no CRL yet.
@@ -66,7 +80,7 @@ impl Rig {
 
     /// The program is killed and started again.
     fn restart(&mut self) {
-        self.carrier = Carrier::new(self.home.store().unwrap(), Mirror::new(&self.home)).unwrap();
+        self.carrier = carrier(&self.home);
     }
 
     fn up(&mut self) {
@@ -100,7 +114,7 @@ impl Rig {
         self.carrier.handle_answers(self.now(), answers.into()).unwrap();
     }
 
-    /// Everything that is to be sent now; hints and status are answered at once.
+    /// Everything that is to be sent now; hints, status and the log are answered at once.
     fn drain(&mut self) -> Vec<Request> {
         let mut sent = std::mem::take(&mut self.kept);
         while let Some(request) = self.carrier.poll_send(self.now()).unwrap() {
@@ -110,6 +124,11 @@ impl Rig {
                     self.answer([Answer::TimeHintTaken { unix_us: hint.unix_us }]);
                 }
                 Request::Status => {}
+                Request::FetchLog(question) => {
+                    self.log_questions.push(question);
+                    let answers = self.log.answer(&question);
+                    answers.into_iter().for_each(|answer| self.answer([answer]));
+                }
                 Request::Catalogue(query) if query.have == self.known_catalogue() => {
                     self.answer([Answer::CatalogueUnchanged]);
                 }
@@ -239,6 +258,10 @@ impl Rig {
     }
 }
 
+fn carrier(home: &Home) -> Carrier {
+    Carrier::new(home.store().unwrap(), Mirror::new(home), LogCopy::new(home)).unwrap()
+}
+
 fn issued(id: RequestId, der: Vec<u8>) -> Answer {
     Answer::Issued { id, certificate: der.try_into().unwrap() }
 }
@@ -354,8 +377,8 @@ fn wrong_answers_are_not_stored_and_the_right_one_still_counts() {
         rig.answer([issued(id, der)]);
         assert_eq!(rig.state(id), State::Sent, "wrong answer {index}");
         assert!(rig.alarm(&format!("request/{id}")).is_some());
-        assert_eq!(rig.carrier.work(rig.now()), Work::Doubtful);
         assert_eq!(rig.ids(), [], "not at once");
+        assert_eq!(rig.carrier.work(rig.now()), Work::Doubtful);
         rig.wait(Duration::from_secs(61));
         assert_eq!(rig.ids(), [id]);
     }
@@ -477,6 +500,7 @@ fn a_held_request_is_asked_about_every_minute_until_a_person_decided() {
     rig.drain();
     rig.answer([Answer::Held { id, ticket: 7 }]);
     assert_eq!((rig.state(id), rig.entry(id).ticket), (State::Held, Some(7)));
+    assert_eq!(rig.ids(), []);
     assert_eq!(rig.carrier.work(rig.now()), Work::Idle, "a person is waited for");
     for _ in 0..3 {
         rig.wait(Duration::from_secs(59));
@@ -732,8 +756,8 @@ fn a_transfer_goes_on_where_a_cut_or_a_kill_stopped_it() {
     rig.answer([piece(&crl, 1, &packed, stride)]);
     rig.restart();
     rig.up_with(rig.ca.catalogue("issuing"));
-    let ahead = [(None, Some((digest, 2 * stride))), (None, Some((digest, 3 * stride)))];
-    assert_eq!(rig.questions(), ahead);
+    // One question only: how long the pieces are is not known yet in this connection.
+    assert_eq!(rig.questions(), [(None, Some((digest, 2 * stride)))]);
     let mut offset = 2 * stride;
     while offset < packed.len() as u64 {
         rig.answer([piece(&crl, 1, &packed, offset)]);

@@ -1,4 +1,4 @@
-//! `request` and `certify`: refuse nonsense, commit, tell the id, wait if told to.
+//! `request`, and what every request has in common: commit, tell the id, wait if told to.
 //!
 //! The id is printed only after the commit: who has it may leave.
 
@@ -7,8 +7,8 @@ use std::path::Path;
 use protocol::{
     bounded::Bytes,
     message::{
-        CertifyOpenPgp, CsrForm, Digest, GeneralName, IssueCertificate, MESSAGE_MAX, Message, Name,
-        RefusalCode, Request, RequestId, Serial, Subject,
+        CsrForm, Digest, GeneralName, IssueCertificate, MESSAGE_MAX, Message, Name, RefusalCode,
+        Request, RequestId, Serial, Subject,
     },
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use crate::{
     csr, driver,
     error::{Failure, Refusal},
     home::Home,
-    openpgp, precheck,
+    precheck,
     progress::Progress,
     queue::{self, Queue, State},
     spkac,
@@ -115,33 +115,8 @@ impl Material {
     }
 }
 
-/// `frontend certify`
-pub(super) fn certify(cli: &Cli, home: &Home, wish: &cli::Certify) -> Result<(), Failure> {
-    let (bytes, from) = read_input(&wish.key)?;
-    let store = home.store()?;
-    let key = if wish.queueing.no_precheck {
-        openpgp::read_unchecked(&bytes, &from)?
-    } else {
-        let key = openpgp::trim(&bytes, &wish.uid, &from, clock::unix_us())?;
-        let trusted = Catalogues(store.connection()).trusted()?;
-        precheck::certify(&trusted, wish.days)?;
-        key.into_bytes()
-    };
-    let too_long =
-        |error| Refusal::new(RefusalCode::OpenPgpUserId, format!("--uid is too long: {error}"));
-    let user_ids = wish.uid.iter().map(|uid| uid.as_str().try_into());
-    let user_ids: Vec<_> = user_ids.collect::<Result<_, _>>().map_err(too_long)?;
-    let request = Request::Certify(CertifyOpenPgp {
-        id: clock::new_request_id(),
-        user_ids: user_ids.try_into().map_err(too_long)?,
-        days: wish.days,
-        key: bounded(key, RefusalCode::OpenPgpMalformed, &from)?,
-    });
-    queue(cli, home, store, &request, wish.queueing)
-}
-
 /// What does not fit the cable cannot be queued, checked or not.
-fn bounded<const N: usize>(
+pub(super) fn bounded<const N: usize>(
     bytes: Vec<u8>,
     code: RefusalCode,
     from: &str,

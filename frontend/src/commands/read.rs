@@ -38,6 +38,7 @@ pub(super) fn get(cli: &Cli, home: &Home, wish: &cli::Get) -> Result<(), Failure
     let (text, der) = match entry.kind {
         Kind::Issue => certificate(&store, &entry, wish.chain)?,
         Kind::Certify => certified_key(&store, id)?,
+        Kind::Revoke if entry.serial.is_none() => certified_key(&store, id)?,
         Kind::Revoke => {
             return Err(Failure::Usage(format!(
                 "request {id} is a revocation, which gives no file; see `frontend crl {}`",
@@ -69,7 +70,7 @@ fn certificate(store: &Store, entry: &Entry, chain: bool) -> Result<(String, Vec
     Ok((text, stored.der))
 }
 
-/// The key of a finished request with armour and binary.
+/// The key of a finished OpenPGP request with armour and binary.
 fn certified_key(store: &Store, id: RequestId) -> Result<(String, Vec<u8>), Failure> {
     let stored = Inventory(store.connection()).certification(id)?;
     let (_, binary) = stored.ok_or_else(|| missing(id))?;
@@ -196,8 +197,42 @@ pub(super) fn catalogue(cli: &Cli, home: &Home) -> Result<(), Failure> {
             "profiles": profiles,
         }));
     }
-    let fingerprint = trusted.openpgp.map(|cert| cert.fingerprint().to_hex());
-    lines.extend(fingerprint.iter().map(|hex| format!("OpenPGP  {hex}")));
-    let value = json!({ "authorities": authorities, "openpgp": fingerprint });
+    let mut openpgp = Vec::new();
+    for authority in trusted.openpgp.values() {
+        let fingerprint = authority.cert().fingerprint().to_hex();
+        let gone = if authority.offered { "" } else { " (no longer shown by the signer)" };
+        lines.push(format!("{}  OpenPGP{gone}\n  {fingerprint}", authority.name));
+        let mut policies = Vec::new();
+        for policy in &authority.policies {
+            let kinds: Vec<&str> = policy.key_kinds.iter().map(|text| &**text).collect();
+            lines.push(format!(
+                "  {}: {} days, at most {}, {} certifications, keys: {}",
+                policy.name,
+                policy.days_default,
+                policy.days_max,
+                policy.level.name(),
+                kinds.join(" "),
+            ));
+            policies.push(json!({
+                "name": policy.name.as_str(),
+                "level": policy.level.name(),
+                "days_default": policy.days_default,
+                "days_max": policy.days_max,
+                "key_kinds": kinds,
+                "rsa_bits_min": policy.rsa_bits_min,
+                "needs_encryption": policy.needs_encryption,
+                "user_ids_max": policy.user_ids_max,
+                "policy_uri": policy.policy_uri.as_deref(),
+                "serial_notation": policy.serial_notation.as_deref(),
+            }));
+        }
+        openpgp.push(json!({
+            "name": authority.name.as_str(),
+            "fingerprint": fingerprint,
+            "offered": authority.offered,
+            "policies": policies,
+        }));
+    }
+    let value = json!({ "authorities": authorities, "openpgp": openpgp });
     show(cli, &lines.join("\n"), &value)
 }

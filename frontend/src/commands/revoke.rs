@@ -16,7 +16,7 @@ use protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{ask, print, read_input};
+use super::{ask, openpgp, print, read_input};
 use crate::{
     catalogue::{Catalogues, Trusted},
     cli::{self, Cli},
@@ -35,9 +35,10 @@ use crate::{
 
 /// `frontend revoke`
 pub(super) fn revoke(cli: &Cli, home: &Home, wish: &cli::Revoke) -> Result<(), Failure> {
-    match &wish.list {
-        Some(list) => many(cli, home, wish, list),
-        None => one(cli, home, wish),
+    match (&wish.list, &wish.openpgp) {
+        (Some(list), _) => many(cli, home, wish, list),
+        (None, Some(fingerprint)) => openpgp::revoke(cli, home, wish, fingerprint),
+        (None, None) => one(cli, home, wish),
     }
 }
 
@@ -58,7 +59,7 @@ fn one(cli: &Cli, home: &Home, wish: &cli::Revoke) -> Result<(), Failure> {
         id: clock::new_request_id(),
         authority: authority.clone(),
         serial,
-        reason: wish.reason,
+        reason: wish.reason.of_certificate()?,
     });
     ask::queue(cli, home, store, &request, wish.queueing)
 }
@@ -144,7 +145,8 @@ fn many(cli: &Cli, home: &Home, wish: &cli::Revoke, list: &Path) -> Result<(), F
     let mut store = home.store()?;
     let trusted = Catalogues(store.connection()).trusted()?;
     let registry = Signers { trusted: &trusted, believe: wish.queueing.no_precheck };
-    let defaults = Defaults { authority: wish.authority.as_ref(), reason: wish.reason };
+    let defaults =
+        Defaults { authority: wish.authority.as_ref(), reason: wish.reason.of_certificate()? };
     let items = revoke_list::read(&text, &from, &defaults, &registry)?;
 
     let mut work = Work::queue(&mut store, items, wish.dry_run)?;

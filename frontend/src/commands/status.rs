@@ -1,9 +1,9 @@
 //! `status`: one request, or how everything is. Nothing is changed.
 
-use protocol::message::RequestId;
+use protocol::message::{Request, RequestId};
 use serde_json::{Map, Value, json};
 
-use super::show;
+use super::{openpgp, show};
 use crate::{
     carrier::{COUNTERS, Counters, HEALTH, Health},
     catalogue::Catalogues,
@@ -14,6 +14,7 @@ use crate::{
     error::Failure,
     home::Home,
     inventory::Inventory,
+    openpgp::register::Register,
     queue::{Entry, Kind, Queue},
     store::{Alarms, Notes, Store},
 };
@@ -42,6 +43,13 @@ pub(super) fn one(cli: &Cli, home: &Home, id: RequestId) -> Result<(), Failure> 
     line("finished", entry.finished_us.map(|at| Utc(at).to_string()));
     line("refusal", entry.refusal.as_ref().map(|(code, text)| format!("{code}: {text}")));
     line("alarm", Alarms(store.connection()).text(&format!("request/{id}"))?);
+    if let Some(asked) = asked_openpgp(&store, &entry)? {
+        line("key", asked["fingerprint"].as_str().map(str::to_owned));
+    }
+    let now_s = clock::unix_us() / 1_000_000;
+    for certified in Register(store.connection()).of_request(id)? {
+        line("certified", Some(openpgp::line(&certified, now_s)));
+    }
     show(cli, &lines.join("\n"), &value(&store, &entry)?)
 }
 
@@ -78,7 +86,32 @@ pub(super) fn value(store: &Store, entry: &Entry) -> Result<Value, Failure> {
             "reason": stored.reason,
         });
     }
+    if let Some(asked) = asked_openpgp(store, entry)? {
+        let now_s = clock::unix_us() / 1_000_000;
+        let certified = Register(store.connection()).of_request(entry.id)?;
+        let certified: Vec<Value> =
+            certified.iter().map(|one| openpgp::value(one, now_s)).collect();
+        value["openpgp"] = asked;
+        value["openpgp"]["certifications"] = json!(certified);
+    }
     Ok(value)
+}
+
+/// The key of an OpenPGP request that has its answer, and what was asked to be taken back of it.
+fn asked_openpgp(store: &Store, entry: &Entry) -> Result<Option<Value>, Failure> {
+    if entry.kind == Kind::Issue || entry.kind == Kind::Revoke && entry.serial.is_some() {
+        return Ok(None);
+    }
+    let stored = Inventory(store.connection()).certification(entry.id)?;
+    let fingerprint = stored.map(|(fingerprint, _)| fingerprint);
+    Ok(Some(match Queue(store.connection()).body(entry.id)? {
+        Some(Request::RevokeOpenPgp(revoke)) => json!({
+            "fingerprint": &*revoke.fingerprint,
+            "user_id": revoke.user_id.as_deref(),
+            "reason": revoke.reason.name(),
+        }),
+        _ => json!({ "fingerprint": fingerprint }),
+    }))
 }
 
 /// `frontend status`
@@ -95,6 +128,7 @@ pub(super) fn all(cli: &Cli, home: &Home) -> Result<(), Failure> {
     let counters = Notes(connection).read::<Counters>(COUNTERS)?.unwrap_or_default();
     let runways = runways(&store, home, now_us)?;
     let tallies = Inventory(connection).tallies()?;
+    let openpgp = Register(connection).tallies(now_us / 1_000_000)?;
     let alarms = Alarms(connection).list()?;
 
     let mut lines = Vec::new();
@@ -103,6 +137,11 @@ pub(super) fn all(cli: &Cli, home: &Home) -> Result<(), Failure> {
     lines.push(format!("requests      {}", shown.join(", ")));
     lines.extend(oldest_s.map(|age| format!("oldest        waits for {age} s")));
     lines.push(format!("link          {}", link.text));
+    let paired = home.link_keys().peer()?.map(|key| key.fingerprint().to_string());
+    lines.push(match &paired {
+        Some(fingerprint) => format!("paired with   the signer of fingerprint {fingerprint}"),
+        None => "paired with   nobody: see `frontend pair --show`".to_owned(),
+    });
     if let Some(health) = &health {
         let age_s = now_us.saturating_sub(health.heard_us) / 1_000_000;
         lines.push(format!(
@@ -115,6 +154,12 @@ pub(super) fn all(cli: &Cli, home: &Home) -> Result<(), Failure> {
         let (name, valid, revoked) = (&tally.authority, tally.valid, tally.revoked);
         lines.push(format!("certificates  {name}: {valid} valid, {revoked} revoked"));
     }
+    for tally in &openpgp {
+        lines.push(format!(
+            "OpenPGP       {}: {} keys, {} user IDs valid, {} expired, {} revoked",
+            tally.authority, tally.keys, tally.valid, tally.expired, tally.revoked
+        ));
+    }
     lines.extend(runways.iter().map(|runway| format!("CRL           {}", runway.text)));
     for alarm in &alarms {
         lines.push(format!("ALARM         {}: {}", alarm.scope, alarm.text));
@@ -126,8 +171,10 @@ pub(super) fn all(cli: &Cli, home: &Home) -> Result<(), Failure> {
         "requests": requests,
         "oldest_queued_s": oldest_s,
         "link": link.value,
+        "paired_with": paired,
         "signer": health,
         "certificates": tallies,
+        "openpgp": openpgp,
         "crls": runways.into_iter().map(|runway| runway.value).collect::<Vec<_>>(),
         "alarms": alarms,
         "counters": counters,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    message::{CrlPiece, Digest, FetchCrl, PIECE_MAX},
+    message::{CrlPiece, Digest, FetchCrl},
     patch,
     time::{Duration, Instant},
 };
@@ -40,7 +40,8 @@ struct Fetch {
     transfer: Option<Transfer>,
     received: u64,
     next_ask: u64,
-    stride: u64,
+    /// How long the signer's pieces are, once one has come in this connection.
+    stride: Option<u64>,
     /// Questions without an answer yet.
     asked: usize,
     heard_at: Instant,
@@ -95,9 +96,27 @@ impl Fetches {
         *due = soon.min(*due);
     }
 
+    /// Pieces of the CRL of `name` come without a question: they are in a bundle.
+    pub fn expect(
+        &mut self,
+        name: &CrlName,
+        now: Instant,
+        mirror: &mut Mirror,
+    ) -> Result<(), MirrorError> {
+        if self.current.as_ref().is_none_or(|fetch| fetch.name != *name) {
+            self.current = Some(Fetch::start(name.clone(), now, mirror)?);
+        }
+        Ok(())
+    }
+
     /// Whether nothing is under way or due.
     pub fn is_idle(&self, now: Instant) -> bool {
         self.current.is_none() && self.due.values().all(|at| *at > now)
+    }
+
+    /// Whether one is coming.
+    pub fn is_fetching(&self) -> bool {
+        self.current.is_some()
     }
 
     /// Whether the last attempt for some CRL failed.
@@ -294,14 +313,13 @@ impl Fetch {
             None => (None, 0),
         };
         let have = transfer.as_ref().map_or(have, |transfer| transfer.have);
-        let stride = PIECE_MAX as u64;
         Ok(Self {
             name,
             have,
             transfer,
             received,
             next_ask: received,
-            stride,
+            stride: None,
             asked: 0,
             heard_at: now,
         })
@@ -313,9 +331,11 @@ impl Fetch {
             self.asked = 0;
             self.next_ask = self.received;
         }
+        // Where the piece after the next begins is known when one has come.
+        let ahead = if self.stride.is_some() { AHEAD } else { 1 };
         let resume = match &self.transfer {
             None if self.asked == 0 => None,
-            Some(transfer) if self.asked < AHEAD && self.next_ask < transfer.packed_length => {
+            Some(transfer) if self.asked < ahead && self.next_ask < transfer.packed_length => {
                 Some((transfer.packed_digest, self.next_ask))
             }
             _ => return None,
@@ -325,7 +345,7 @@ impl Fetch {
         }
         self.asked += 1;
         if resume.is_some() {
-            self.next_ask += self.stride;
+            self.next_ask += self.stride.unwrap_or(0);
         }
         let CrlName { authority, scope } = self.name.clone();
         Some(FetchCrl { authority, scope, have: self.have, resume })
@@ -345,7 +365,7 @@ impl Fetch {
             mirror.append(&self.name, &piece.bytes)?;
             self.received += length;
             if length < room {
-                self.stride = length;
+                self.stride = Some(length);
             }
             self.next_ask = self.next_ask.max(self.received);
         } else if self.asked == 0 {

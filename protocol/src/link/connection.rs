@@ -4,12 +4,12 @@
 //! and never knows what a segment holds.
 
 use super::{
-    ACK_DELAY, PATIENCE_MAX, SEGMENT_LEAST, SEGMENT_LEAST_TIME, SEGMENT_MAX, SEGMENT_TIME, WINDOW,
-    line::{Line, Pace},
-    packet::{self, Ack, Data, Hello, Nonce, Purpose, SEGMENT_MIN},
+    ACK_DELAY, HELLO_INTERVAL, HELLO_PAUSE_BYTES, PATIENCE_MAX, WINDOW,
+    line::Line,
+    packet::{self, Busy, Content, Hello, Near, Nonce, Opened, PART_UNIT, Packet},
     round_trip::RoundTrip,
     timer::{Timer, Timers},
-    window::{Arrival, Incoming, Outgoing},
+    window::{Arrival, Incoming, Outgoing, Progress},
 };
 use crate::{
     frame,
@@ -18,24 +18,38 @@ use crate::{
 
 /// At the latest every second segment is acknowledged.
 const ACK_EVERY: u32 = 2;
-/// Segments in flight beyond what line and round trip explain. If the line is a little slower
-/// than it claims to be, this is what can pile up in a driver's buffer.
+/// The longest segments in flight beyond what line and round trip explain. If the line is a little
+/// slower than it claims to be, this is what can pile up in a driver's buffer.
 const FLIGHT_SLACK: usize = 6;
-/// How often patience doubles at most, see [`PATIENCE_MAX`].
-const BACKOFF_MAX: u32 = 4;
+/// How often patience doubles at most: once, in case the way has become longer. More often would
+/// only make a noisy line slow, as a question is short and nothing is sent again for lack of its
+/// answer.
+const BACKOFF_MAX: u32 = 1;
 /// How often the peer is asked for a sign of life before a stranger's hello is believed: one
 /// lost answer must not end a living connection.
 const DOUBT_PROBES: u32 = 4;
-
-const _: () = assert!(SEGMENT_MIN as usize <= SEGMENT_LEAST && SEGMENT_LEAST <= SEGMENT_MAX);
+/// How often the wait between our hellos doubles at most while nothing good comes.
+const GREETS_MAX: u32 = 6;
+/// The news of a gap travels with data whose frame takes the line no longer than this; ahead of
+/// longer ones goes an Ack of its own.
+const QUICK: Duration = Duration::from_millis(20);
+/// When the reader has taken so many segments since the peer was told, it is told.
+const WINDOW_NEWS: u64 = WINDOW as u64 / 4;
 
 /// What both ends agreed on, and everything that ends with it.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: Hello,
     pub(super) timers: Timers,
+    /// How often our hello went again as nothing good had come.
+    greets: u32,
     doubt: Option<Doubt>,
-    /// The prefixes of the two directions' frames.
+    /// Who greets while the peer lives, and how much was sent before that: a later probe's report
+    /// proves that the peer has outlived the greeting.
+    stranger: Option<(Nonce, u64)>,
+    /// Who is to be told that the peer lives.
+    busy_due: Option<Nonce>,
+    /// How the prefixes of the two directions' frames begin.
     sending: Vec<u8>,
     receiving: Vec<u8>,
     outgoing: Outgoing,
@@ -46,9 +60,24 @@ pub(super) struct Connection {
     acknowledge: Acknowledge,
     /// Segments received since the last acknowledgement went.
     unacknowledged: u32,
+    /// The last number that was acknowledged, and whether the reader was behind then.
+    told: (u64, bool),
     probe_due: bool,
+    /// The peer seems to take back what it said; the next probe will tell.
+    verify: bool,
     /// The stamp of a probe that is to be answered.
     report_due: Option<u16>,
+}
+
+/// What a frame turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The peer's.
+    Taken,
+    /// Noise, or another connection's, or of the past.
+    Broken,
+    /// It answers our last question and contradicts an earlier frame: somebody forged one of them.
+    Contradiction,
 }
 
 /// A hello that may be the peer's new self or a stranger's.
@@ -65,18 +94,24 @@ enum Acknowledge {
     Later,
     /// As soon as there is no data to travel with.
     Now,
-    /// Before any data: it tells of a gap, or shows life.
+    /// It tells of a gap: before any data but the shortest.
+    Gap,
+    /// Before any data: being short, it gets through where data does not, and shows life.
     First,
 }
 
 impl Connection {
     /// A connection whose first frame is an Ack: the peer then knows that its hello was heard.
-    pub(super) fn new(now: Instant, ours: Nonce, peer: Hello, pace: &Pace) -> Self {
+    pub(super) fn new(now: Instant, ours: Nonce, peer: Hello, line: &Line) -> Self {
         let mut timers = Timers::default();
-        timers.set(Timer::Silence, now + pace.silence());
+        timers.set(Timer::Silence, now + line.pace.silence());
+        timers.set(Timer::Greet, now + greet_interval(line, 0));
         Self {
+            greets: 0,
             timers,
             doubt: None,
+            stranger: None,
+            busy_due: None,
             sending: packet::identity(ours, peer.nonce),
             receiving: packet::identity(peer.nonce, ours),
             peer,
@@ -86,7 +121,9 @@ impl Connection {
             backoff: 0,
             acknowledge: Acknowledge::First,
             unacknowledged: 0,
+            told: (0, false),
             probe_due: false,
+            verify: false,
             report_due: None,
         }
     }
@@ -95,9 +132,29 @@ impl Connection {
         self.round_trip.smoothed()
     }
 
+    /// The stamp of the last probe.
+    #[cfg(test)]
+    pub(super) fn last_probe(&self) -> u16 {
+        self.outgoing.last_probe()
+    }
+
     /// The next segment in order.
     pub(super) fn read(&mut self) -> Option<Vec<u8>> {
-        self.incoming.read()
+        let segment = self.incoming.read()?;
+        // The peer may be waiting for the room that this makes.
+        let (number, was_behind) = self.told;
+        let caught_up = was_behind && !self.incoming.holds_unread();
+        if caught_up || self.incoming.ack() >= number + WINDOW_NEWS {
+            self.acknowledge = self.acknowledge.max(Acknowledge::Now);
+        }
+        Some(segment)
+    }
+
+    /// Nothing good came yet: each end may believe in a hello that somebody forged, and then no
+    /// frame of either is good at the other.
+    pub(super) fn greet_again(&mut self, now: Instant, line: &Line) {
+        self.greets += 1;
+        self.timers.set(Timer::Greet, now + greet_interval(line, self.greets));
     }
 
     /// An Ack goes before anything else.
@@ -107,100 +164,152 @@ impl Connection {
 
     /// A hello came that is not the peer's: asks the peer for signs of life, see
     /// [`Self::believe`].
-    pub(super) fn doubt(&mut self, now: Instant, hello: Hello, pace: &Pace) {
+    pub(super) fn doubt(&mut self, now: Instant, hello: Hello, line: &Line) {
         let probes_left = self.doubt.as_ref().map_or(DOUBT_PROBES, |doubt| doubt.probes_left);
         self.doubt = Some(Doubt { hello, probes_left });
+        if self.stranger.is_none_or(|(nonce, _)| nonce != hello.nonce) {
+            self.stranger = Some((hello.nonce, self.outgoing.transmissions()));
+        }
         self.probe_due = true;
-        self.timers.start(Timer::Doubt, now + self.doubt_interval(pace));
+        self.timers.start(Timer::Doubt, now + self.doubt_interval(line));
     }
 
     /// The peer did not answer: the hello to believe instead, once it was asked often enough.
-    pub(super) fn believe(&mut self, now: Instant, pace: &Pace) -> Option<Hello> {
+    pub(super) fn believe(&mut self, now: Instant, line: &Line) -> Option<Hello> {
         let doubt = self.doubt.as_mut()?;
         doubt.probes_left -= 1;
         if doubt.probes_left == 0 {
             return self.doubt.take().map(|doubt| doubt.hello);
         }
         self.probe_due = true;
-        self.timers.start(Timer::Doubt, now + self.doubt_interval(pace));
+        self.timers.start(Timer::Doubt, now + self.doubt_interval(line));
         None
     }
 
     //------------ Input -----------------------------------------------------
 
-    /// Takes a frame if it is the peer's; `None` if it is broken or of another connection.
+    /// Whether a frame is the peer's; only a peer that heard our nonce can make one.
+    pub(super) fn owns(&self, sealed: &frame::Sealed) -> bool {
+        self.open(sealed) != Opened::Broken
+    }
+
+    fn open<'a>(&self, sealed: &'a frame::Sealed) -> Opened<'a> {
+        let near = Near { incoming: self.incoming.ack(), outgoing: self.outgoing.first() };
+        Packet::open(sealed, &self.receiving, near)
+    }
+
+    /// Takes a frame if it is the peer's.
     pub(super) fn handle_frame(
         &mut self,
         now: Instant,
         sealed: &frame::Sealed,
         line: &mut Line,
-    ) -> Option<()> {
-        let body = sealed.open(&self.receiving)?;
+    ) -> Heard {
+        let opened = self.open(sealed);
+        if opened == Opened::Broken {
+            return Heard::Broken;
+        }
         line.counters.frames_received += 1;
         self.timers.set(Timer::Silence, now + line.pace.silence());
+        self.timers.stop(Timer::Greet);
         self.timers.stop(Timer::Doubt);
         self.doubt = None;
-        let understood = match sealed.claimed_kind() {
-            packet::KIND_DATA => self.handle_data(now, body, line),
-            _ => self.handle_ack(now, body, line),
-        };
-        if understood.is_none() {
+        let Opened::Packet(packet) = opened else {
             line.counters.frames_malformed += 1;
-        }
-        Some(())
+            return Heard::Taken;
+        };
+        let heard = match packet.content {
+            Content::Data { .. } | Content::Part { .. } => self.handle_data(now, &packet, line),
+            _ => self.handle_ack(now, &packet, line),
+        };
+        heard.unwrap_or_else(|| {
+            line.counters.frames_malformed += 1;
+            Heard::Taken
+        })
     }
 
-    fn handle_data(&mut self, now: Instant, body: &[u8], line: &mut Line) -> Option<()> {
-        let data = Data::parse(body)?;
-        self.take_acknowledgement(now, data.ack, None, &line.pace)?;
-        let arrival = self.incoming.accept(data.seq, data.payload);
+    fn handle_data(&mut self, now: Instant, packet: &Packet<'_>, line: &mut Line) -> Option<Heard> {
+        self.take_acknowledgement(now, packet, line)?;
+        let (length, arrival) = match packet.content {
+            Content::Part { seq, offset, total, payload } => {
+                line.counters.parts_received += 1;
+                (total.into(), self.incoming.accept_part(seq, offset, total, payload))
+            }
+            Content::Data { seq, payload } => (payload.len(), self.incoming.accept(seq, payload)),
+            Content::Ack | Content::Probe(_) | Content::Report(_) => return None,
+        };
         match arrival {
-            Arrival::InOrder | Arrival::Ahead => line.counters.segments_received += 1,
+            Arrival::InOrder | Arrival::Ahead => {
+                line.counters.segments_received += 1;
+                line.counters.payload_received += length as u64;
+            }
             Arrival::Duplicate => line.counters.segments_duplicate += 1,
             Arrival::BeyondWindow => line.counters.segments_beyond_window += 1,
+            Arrival::Partly => {}
         }
         self.unacknowledged += 1;
         if arrival != Arrival::InOrder || self.incoming.has_gap() {
-            self.acknowledge = Acknowledge::First;
+            self.acknowledge = self.acknowledge.max(Acknowledge::Gap);
         } else if self.unacknowledged >= ACK_EVERY {
             self.acknowledge = self.acknowledge.max(Acknowledge::Now);
         } else {
             self.timers.start(Timer::Ack, now + ACK_DELAY);
         }
-        Some(())
+        Some(Heard::Taken)
     }
 
-    fn handle_ack(&mut self, now: Instant, body: &[u8], line: &mut Line) -> Option<()> {
-        let ack = Ack::parse(body)?;
-        match ack.purpose {
-            Purpose::Ack => {}
-            Purpose::Probe(stamp) => self.report_due = Some(stamp),
-            Purpose::Report(stamp) => {
-                let sample = self.outgoing.report(now, stamp)?;
-                self.measured(sample);
+    fn handle_ack(&mut self, now: Instant, packet: &Packet<'_>, line: &mut Line) -> Option<Heard> {
+        let mut is_fresh = false;
+        match packet.content {
+            Content::Probe(stamp) => self.report_due = Some(stamp),
+            Content::Report(stamp) => {
+                let reported = self.outgoing.report(now, stamp)?;
+                self.measured(reported.round_trip);
+                self.dispel_stranger(reported.transmission);
+                is_fresh = reported.is_fresh;
                 // What was lost will be sent again, and waited for anew.
                 self.timers.stop(Timer::Probe);
             }
+            _ => {}
         }
-        self.take_acknowledgement(now, ack.ack, Some(&ack.bitmap), &line.pace)?;
-        self.expect_answer(now, &line.pace);
-        Some(())
+        let progress = self.take_acknowledgement(now, packet, line);
+        self.expect_answer(now, line);
+        // What has arrived does not go away, and what was not sent does not arrive, so somebody
+        // else spoke for the peer, or for us. What was forged cannot be told from what is true:
+        // nothing of the connection can be relied on.
+        if is_fresh && progress.as_ref().is_none_or(|progress| progress.takes_back) {
+            return Some(Heard::Contradiction);
+        }
+        progress.map(|_| Heard::Taken)
     }
 
     fn take_acknowledgement(
         &mut self,
         now: Instant,
-        ack: u16,
-        bitmap: Option<&[u8]>,
-        pace: &Pace,
-    ) -> Option<()> {
-        let progress = self.outgoing.acknowledge(now, ack, bitmap)?;
+        packet: &Packet<'_>,
+        line: &mut Line,
+    ) -> Option<Progress> {
+        let progress = self.outgoing.acknowledge(now, packet.ack, &packet.bitmap);
+        if progress.as_ref().is_none_or(|progress| progress.takes_back) {
+            // An old frame that came twice, or a lie: a report will tell.
+            self.timers.start(Timer::Probe, now + self.patience(line));
+            self.verify = true;
+        }
+        let progress = progress?;
         self.measured(progress.round_trip);
+        line.noise.learn(progress.fates);
         if progress.any {
             self.timers.stop(Timer::Probe);
-            self.expect_answer(now, pace);
+            self.expect_answer(now, line);
         }
-        Some(())
+        Some(progress)
+    }
+
+    /// The peer lives after all: whoever greeted is told, so that a person can be.
+    fn dispel_stranger(&mut self, reported: u64) {
+        if let Some((nonce, _)) = self.stranger.take_if(|(_, sent)| reported > *sent) {
+            self.busy_due = Some(nonce);
+        }
     }
 
     fn measured(&mut self, sample: Option<Duration>) {
@@ -211,9 +320,9 @@ impl Connection {
     }
 
     /// Starts the probe timer, if it does not run and something is in flight.
-    fn expect_answer(&mut self, now: Instant, pace: &Pace) {
+    fn expect_answer(&mut self, now: Instant, line: &Line) {
         if let Some(left_at) = self.outgoing.oldest_left_at() {
-            self.timers.start(Timer::Probe, left_at.max(now) + self.patience(pace));
+            self.timers.start(Timer::Probe, left_at.max(now) + self.patience(line));
         }
     }
 
@@ -227,7 +336,8 @@ impl Connection {
                 self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
                 line.counters.timeouts += 1;
             }
-            Timer::Probe | Timer::Silence | Timer::Doubt => {}
+            Timer::Probe if self.verify => self.probe_due = true,
+            Timer::Probe | Timer::Silence | Timer::Doubt | Timer::Greet => {}
         }
     }
 
@@ -243,26 +353,37 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> bool {
         if let Some(stamp) = self.report_due.take() {
-            self.transmit_ack(now, Purpose::Report(stamp), line, out);
+            self.transmit_ack(now, Content::Report(stamp), line, out);
             return true;
         }
         if std::mem::take(&mut self.probe_due) {
-            let left_at = self.transmit_ack(now, Purpose::Probe(self.outgoing.stamp()), line, out);
+            let content = Content::Probe(self.outgoing.stamp());
+            let left_at = self.transmit_ack(now, content, line, out);
+            self.verify = false;
             self.outgoing.probed(left_at);
             self.timers.stop(Timer::Probe);
-            self.expect_answer(left_at, &line.pace);
+            self.expect_answer(left_at, line);
             return true;
         }
-        if self.acknowledge == Acknowledge::First {
-            self.transmit_ack(now, Purpose::Ack, line, out);
+        if let Some(stranger) = self.busy_due.take() {
+            let side = self.peer.side.other();
+            let busy = Busy { side, receiver: Some(stranger) };
+            line.transmit(now, packet::HELLO_PREFIX, &busy.encode(), out);
+            return true;
+        }
+        let length_max = self.segment_length(line);
+        let is_quick = line.pace.line_time(length_max) <= QUICK;
+        if self.acknowledge == Acknowledge::First
+            || (self.acknowledge == Acknowledge::Gap && !is_quick)
+        {
+            self.transmit_ack(now, Content::Ack, line, out);
             return true;
         }
         if let Some(number) = self.outgoing.waiting() {
             self.transmit_segment(now, number, line, out);
             return true;
         }
-        let length_max = self.segment_length(&line.pace);
-        if self.has_room(&line.pace)
+        if self.has_room(line)
             && let Some(payload) = source(length_max)
         {
             assert!(!payload.is_empty() && payload.len() <= length_max, "source keeps its bounds");
@@ -270,8 +391,8 @@ impl Connection {
             self.transmit_segment(now, number, line, out);
             return true;
         }
-        if self.acknowledge == Acknowledge::Now {
-            self.transmit_ack(now, Purpose::Ack, line, out);
+        if self.acknowledge != Acknowledge::Later {
+            self.transmit_ack(now, Content::Ack, line, out);
             return true;
         }
         false
@@ -280,85 +401,113 @@ impl Connection {
     fn transmit_ack(
         &mut self,
         now: Instant,
-        purpose: Purpose,
+        content: Content<'_>,
         line: &mut Line,
         out: &mut Vec<u8>,
     ) -> Instant {
-        let (ack, bitmap) = (self.incoming.ack(), self.incoming.bitmap());
-        let ack = Ack { purpose, ack, bitmap };
-        let left_at = line.transmit(now, &self.sending, &ack.encode(), out);
+        let left_at = self.transmit_packet(now, content, line, out);
         self.timers.set(Timer::KeepAlive, now + line.pace.keep_alive());
         self.acknowledged();
         left_at
     }
 
     fn transmit_segment(&mut self, now: Instant, number: u64, line: &mut Line, out: &mut Vec<u8>) {
-        let data = Data {
-            seq: number as u16,
-            ack: self.incoming.ack(),
-            payload: self.outgoing.payload(number),
+        let length = self.segment_length(line);
+        let payload = self.outgoing.payload(number);
+        let left_at = match self.outgoing.part_from(number, length) {
+            None => {
+                let content = Content::Data { seq: number, payload };
+                let left_at = self.transmit_packet(now, content, line, out);
+                match self.outgoing.sent(number, left_at) {
+                    true => line.counters.segments_repeated += 1,
+                    false => line.counters.segments_sent += 1,
+                }
+                left_at
+            }
+            Some(start) => {
+                let part = (length / PART_UNIT).max(1) * PART_UNIT;
+                let (total, end) = (payload.len() as u16, payload.len().min(start + part));
+                let (offset, payload) = (start as u16, &payload[start..end]);
+                let content = Content::Part { seq: number, offset, total, payload };
+                let left_at = self.transmit_packet(now, content, line, out);
+                self.outgoing.sent_part(number, end, left_at);
+                line.counters.parts_sent += 1;
+                left_at
+            }
         };
-        let left_at = line.transmit(now, &self.sending, &data.encode(), out);
-        match self.outgoing.sent(number, left_at) {
-            true => line.counters.segments_repeated += 1,
-            false => line.counters.segments_sent += 1,
-        }
-        self.timers.start(Timer::Probe, left_at + self.patience(&line.pace));
-        // Data cannot tell of a gap, so it acknowledges fully only without one.
-        if !self.incoming.has_gap() {
-            self.acknowledged();
-        }
+        self.timers.start(Timer::Probe, left_at + self.patience(line));
+        self.acknowledged();
     }
 
+    /// Returns when the line will have carried it.
+    fn transmit_packet(
+        &self,
+        now: Instant,
+        content: Content<'_>,
+        line: &mut Line,
+        out: &mut Vec<u8>,
+    ) -> Instant {
+        let (ack, bitmap) = (self.incoming.ack(), self.incoming.bitmap());
+        let (prefix, body) = Packet { ack, bitmap, content }.encode(&self.sending);
+        line.transmit(now, &prefix, &body, out)
+    }
+
+    /// Every packet says all that has arrived.
     fn acknowledged(&mut self) {
         self.acknowledge = Acknowledge::Later;
         self.unacknowledged = 0;
+        self.told = (self.incoming.ack(), self.incoming.holds_unread());
         self.timers.stop(Timer::Ack);
     }
 
     /// Whether anything could be sent if the line were free.
-    pub(super) fn wants_to_send(&self, source_waits: bool, pace: &Pace) -> bool {
+    pub(super) fn wants_to_send(&self, source_waits: bool, line: &Line) -> bool {
         self.acknowledge != Acknowledge::Later
             || self.probe_due
             || self.report_due.is_some()
+            || self.busy_due.is_some()
             || self.outgoing.waiting().is_some()
-            || (source_waits && self.has_room(pace))
+            || (source_waits && self.has_room(line))
     }
 
-    fn has_room(&self, pace: &Pace) -> bool {
+    fn has_room(&self, line: &Line) -> bool {
         self.outgoing.len() < usize::from(self.peer.window).min(WINDOW)
-            && self.outgoing.flight_bytes() < self.flight_max(pace)
+            && self.outgoing.flight_bytes() < self.flight_max(line)
     }
 
     /// How many bytes may be in flight: what line and round trip explain, and the slack.
-    fn flight_max(&self, pace: &Pace) -> usize {
+    fn flight_max(&self, line: &Line) -> usize {
         let round_trip = self.round_trip.least().unwrap_or_default().min(PATIENCE_MAX);
-        let slack = FLIGHT_SLACK * self.segment_length(pace);
-        pace.line_bytes(round_trip).map_or(usize::MAX, |bytes| bytes.saturating_add(slack))
+        let slack = FLIGHT_SLACK * line.noise.longest();
+        line.pace.line_bytes(round_trip).map_or(usize::MAX, |bytes| bytes.saturating_add(slack))
     }
 
     /// How long new segments are at most.
-    fn segment_length(&self, pace: &Pace) -> usize {
-        let within = |time| pace.line_bytes(time).unwrap_or(SEGMENT_MAX);
-        let least = within(SEGMENT_LEAST_TIME).clamp(usize::from(SEGMENT_MIN), SEGMENT_LEAST);
-        let length = within(SEGMENT_TIME).clamp(least, SEGMENT_MAX);
-        length.min(usize::from(self.peer.segment_max))
+    fn segment_length(&self, line: &Line) -> usize {
+        line.noise.segment_length().min(usize::from(self.peer.segment_max))
     }
 
     /// How long to wait for an acknowledgement once a segment or a probe has left the line: the
     /// round trip, the peer's delay, and the frames that may be on the line ahead of the answer.
-    fn patience(&self, pace: &Pace) -> Duration {
-        let patience = self.round_trip.patience() + ACK_DELAY + self.ahead(pace);
+    fn patience(&self, line: &Line) -> Duration {
+        let patience = self.round_trip.patience() + ACK_DELAY + self.ahead(line);
         (patience * (1 << self.backoff)).min(PATIENCE_MAX.max(patience))
     }
 
     /// How long to wait for one of several signs of life, see [`DOUBT_PROBES`].
-    fn doubt_interval(&self, pace: &Pace) -> Duration {
+    fn doubt_interval(&self, line: &Line) -> Duration {
         let patience = self.round_trip.patience().min(PATIENCE_MAX / DOUBT_PROBES);
-        patience + ACK_DELAY + self.ahead(pace)
+        patience + ACK_DELAY + self.ahead(line)
     }
 
-    fn ahead(&self, pace: &Pace) -> Duration {
-        pace.line_time(2 * self.segment_length(pace))
+    fn ahead(&self, line: &Line) -> Duration {
+        line.pace.line_time(2 * self.segment_length(line))
     }
+}
+
+/// How long to wait for the first good frame before our hello goes again: ever longer, as the line
+/// may just be slower than we know.
+fn greet_interval(line: &Line, greets: u32) -> Duration {
+    let interval = HELLO_INTERVAL.max(line.pace.line_time(HELLO_PAUSE_BYTES));
+    interval * (2 << greets.min(GREETS_MAX))
 }

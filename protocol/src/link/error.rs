@@ -23,4 +23,7 @@ pub enum DownReason {
     /// A patch could not be undone here; the next connection does without references.
     #[error("a message of the peer could not be unpacked, so the next connection is plain: {0}")]
     PatchFailed(PatchError),
+    /// The connection is not secure, or no longer.
+    #[error("{0}")]
+    Insecure(crate::secure::Failure),
 }

@@ -1,6 +1,6 @@
 //! The way to the line: frames are made, counted, and handed out at the line's own speed.
 
-use super::{KEEP_ALIVE, SILENCE, SILENCE_BYTES};
+use super::{KEEP_ALIVE, SILENCE, SILENCE_BYTES, noise::Noise};
 use crate::{
     frame,
     time::{Duration, Instant},
@@ -29,12 +29,20 @@ pub struct LinkCounters {
     pub hellos_reflected: u64,
     /// Hellos of an incarnation that is over.
     pub hellos_stale: u64,
+    /// How often the peer said that it talks with somebody else.
+    pub busies_received: u64,
     /// Segments sent, each once.
     pub segments_sent: u64,
     /// Segments sent again.
     pub segments_repeated: u64,
-    /// Segments that came in order or ahead of a gap.
+    /// Pieces of lost segments sent, as the line had become too noisy for them as a whole.
+    pub parts_sent: u64,
+    /// Pieces of segments that came.
+    pub parts_received: u64,
+    /// Segments that came in order or ahead of a gap, as wholes or in their last part.
     pub segments_received: u64,
+    /// Their bytes.
+    pub payload_received: u64,
     /// Segments that came although they were here.
     pub segments_duplicate: u64,
     /// Segments dropped because the layer above is behind.
@@ -49,10 +57,16 @@ pub struct LinkCounters {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) pace: Pace,
+    pub(super) noise: Noise,
     pub(super) counters: LinkCounters,
 }
 
 impl Line {
+    pub(super) fn new(rate: Option<u32>, now: Instant) -> Self {
+        let pace = Pace::new(rate, now);
+        Self { noise: Noise::new(&pace), pace, counters: LinkCounters::default() }
+    }
+
     /// Appends the frame of `body` to `out`; returns when the line will have carried it.
     pub(super) fn transmit(
         &mut self,

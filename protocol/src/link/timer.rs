@@ -15,10 +15,13 @@ pub(super) enum Timer {
     Silence,
     /// Believe a stranger's hello, as the peer showed no life since.
     Doubt,
+    /// Say hello again, as no good frame has shown that the peer heard the last one.
+    Greet,
 }
 
 impl Timer {
-    const ALL: [Self; 5] = [Self::Ack, Self::Probe, Self::KeepAlive, Self::Silence, Self::Doubt];
+    const ALL: [Self; 6] =
+        [Self::Ack, Self::Probe, Self::KeepAlive, Self::Silence, Self::Doubt, Self::Greet];
 }
 
 /// At most one deadline per timer.

@@ -1,28 +1,27 @@
 //! The two halves of the sliding window: segments we sent, and segments that came.
 //!
-//! Inside, segments are numbered without end; on the wire the low 16 bits suffice, as both ends
-//! are never more than [`WINDOW`] apart.
+//! Segments are numbered without end; on the wire the low eight bits suffice, as both ends are
+//! never more than [`WINDOW`] apart. Nothing here grows past [`WINDOW`] segments, whatever the
+//! peer sends.
 
 use std::collections::VecDeque;
 
-use super::WINDOW;
+use super::{
+    SEGMENT_MAX, WINDOW,
+    noise::Fates,
+    packet::{BITMAP_MAX, PART_UNIT, expand},
+};
 use crate::time::{Duration, Instant};
 
-const _: () = assert!(WINDOW < 1 << 14, "16-bit numbers must stay unambiguous");
-
-/// The number closest to `near` whose low 16 bits are `low`.
-pub(super) fn expand(near: u64, low: u16) -> Option<u64> {
-    let distance = i64::from(low.wrapping_sub(near as u16) as i16);
-    near.checked_add_signed(distance)
-}
+const _: () = assert!(2 * WINDOW <= 1 << u8::BITS, "8-bit numbers must stay unambiguous");
 
 //------------ Outgoing ------------------------------------------------------
 
 /// Segments that were sent and not yet acknowledged.
 ///
-/// Transmissions, of segments and of probes, are counted in the order in which the cable carries
-/// them. A segment is sent again only when something sent after it has arrived and itself has
-/// not, so an acknowledgement is always of its last transmission, and no answer is ambiguous.
+/// Transmissions, of segments, parts and probes, are counted in the order in which the cable
+/// carries them. A segment is sent again only when something sent after it has arrived and itself
+/// has not, so an acknowledgement is always of its last transmission, and no answer is ambiguous.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     /// The number of the first entry in `segments`: all before it are acknowledged.
@@ -43,6 +42,8 @@ pub(super) struct Outgoing {
 struct Probe {
     transmission: u64,
     left_at: Instant,
+    /// No report to it has come yet.
+    open: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,8 @@ struct Segment {
     transmission: u64,
     /// When its last transmission had left the line.
     left_at: Instant,
+    /// How much of it was sent again in parts, if it is being sent in parts.
+    cut: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +75,29 @@ pub(super) struct Progress {
     pub(super) any: bool,
     /// The measured round trip, if one could be measured.
     pub(super) round_trip: Option<Duration>,
+    /// What became of transmissions.
+    pub(super) fates: Fates,
+    /// It takes back what an earlier one said: it was overtaken, or one of the two was forged.
+    pub(super) takes_back: bool,
+}
+
+/// A report that was understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reported {
+    /// The number of the probe that it answers, among the transmissions.
+    pub(super) transmission: u64,
+    /// The measured round trip, if one could be measured.
+    pub(super) round_trip: Option<Duration>,
+    /// It is the first answer to the last probe: what it says holds now.
+    pub(super) is_fresh: bool,
 }
 
 impl Outgoing {
+    /// The first segment that is not acknowledged.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// How many segments are not acknowledged up to and including the last one sent.
     pub(super) fn len(&self) -> usize {
         self.segments.len()
@@ -85,6 +108,11 @@ impl Outgoing {
         self.flight_bytes
     }
 
+    /// Transmissions so far.
+    pub(super) fn transmissions(&self) -> u64 {
+        self.transmissions
+    }
+
     /// Takes a new segment; returns its number.
     pub(super) fn push(&mut self, payload: Vec<u8>) -> u64 {
         self.segments.push_back(Segment {
@@ -92,6 +120,7 @@ impl Outgoing {
             state: SegmentState::Waiting,
             transmission: 0,
             left_at: Instant::ZERO,
+            cut: 0,
         });
         self.first + self.segments.len() as u64 - 1
     }
@@ -106,7 +135,15 @@ impl Outgoing {
         &self.segments[(number - self.first) as usize].payload
     }
 
-    /// Notes that a waiting segment was sent; returns whether it was sent before.
+    /// Where the next part of a segment begins that was sent before and is longer than `length`
+    /// twice: as a whole it would hardly arrive on a line where `length` is best.
+    pub(super) fn part_from(&self, number: u64, length: usize) -> Option<usize> {
+        let segment = &self.segments[(number - self.first) as usize];
+        let hopeless = segment.transmission != 0 && segment.payload.len() > 2 * length;
+        hopeless.then_some(segment.cut)
+    }
+
+    /// Notes that a waiting segment was sent as a whole; returns whether it was sent before.
     pub(super) fn sent(&mut self, number: u64, left_at: Instant) -> bool {
         self.transmissions += 1;
         let segment = &mut self.segments[(number - self.first) as usize];
@@ -115,8 +152,21 @@ impl Outgoing {
         segment.state = SegmentState::InFlight;
         segment.transmission = self.transmissions;
         segment.left_at = left_at;
+        segment.cut = 0;
         self.flight_bytes += segment.payload.len();
         again
+    }
+
+    /// Notes that a waiting segment was sent up to `end` in parts. With the last one it is in
+    /// flight again; until then the next part follows at once.
+    pub(super) fn sent_part(&mut self, number: u64, end: usize, left_at: Instant) {
+        let segment = &mut self.segments[(number - self.first) as usize];
+        if end < segment.payload.len() {
+            segment.cut = end;
+            self.transmissions += 1;
+        } else {
+            self.sent(number, left_at);
+        }
     }
 
     /// The stamp of the next transmission, if that is a probe.
@@ -127,7 +177,13 @@ impl Outgoing {
     /// Notes that a probe was sent.
     pub(super) fn probed(&mut self, left_at: Instant) {
         self.transmissions += 1;
-        self.probe = Probe { transmission: self.transmissions, left_at };
+        self.probe = Probe { transmission: self.transmissions, left_at, open: true };
+    }
+
+    /// The stamp of the last probe.
+    #[cfg(test)]
+    pub(super) fn last_probe(&self) -> u16 {
+        self.probe.transmission as u16
     }
 
     /// When the oldest segment in flight had left the line.
@@ -142,68 +198,80 @@ impl Outgoing {
         self.oldest_left_at().is_some()
     }
 
-    /// Learns from an acknowledgement: all before `ack`, and those in `bitmap`, have arrived. If
-    /// there is a bitmap, they are all that have. `None` if it speaks of segments that were never
-    /// sent.
+    /// Learns from an acknowledgement: all before `ack`, and those in `bitmap`, have arrived, and
+    /// no others. `None` if it speaks of segments that were never sent.
     pub(super) fn acknowledge(
         &mut self,
         now: Instant,
-        ack: u16,
-        bitmap: Option<&[u8]>,
+        ack: u64,
+        bitmap: &[u8],
     ) -> Option<Progress> {
-        let ack = expand(self.first, ack)?;
         let end = self.first + self.segments.len() as u64;
         if ack > end {
             return None;
         }
+        let mut progress = Progress::default();
         if ack < self.first {
-            // It was overtaken by a later one: bytes that somebody repeated.
-            return Some(Progress::default());
+            progress.takes_back = true;
+            return Some(progress);
         }
         // The latest transmission that is newly known to have arrived, and when it left.
         let mut newest = None;
-        let selected = bits(bitmap.unwrap_or_default()).map(|bit| ack + 1 + bit);
+        let selected = bits(bitmap).map(|bit| ack + bit);
         for number in (self.first..ack).chain(selected.filter(|number| *number < end)) {
-            newest = newest.max(self.arrive((number - self.first) as usize));
+            newest = newest.max(self.arrive((number - self.first) as usize, &mut progress.fates));
         }
         while self.first < ack {
             self.segments.pop_front();
             self.first += 1;
         }
         self.arrived = self.arrived.max(newest.map_or(0, |(transmission, _)| transmission));
-        if bitmap.is_some() {
-            self.find_lost();
-        }
+        self.find_lost(&mut progress.fates);
         let measured = newest.filter(|(transmission, _)| *transmission > self.timed_out);
-        let round_trip = measured.map(|(_, left_at)| now.saturating_since(left_at));
-        Some(Progress { any: newest.is_some(), round_trip })
+        progress.any = newest.is_some();
+        progress.round_trip = measured.map(|(_, left_at)| now.saturating_since(left_at));
+        progress.takes_back = !self.names_all_that_arrived(bitmap);
+        Some(progress)
     }
 
-    /// Learns from the stamp of a report that the probe has arrived; returns the round trip, if
-    /// one could be measured. `None` if that probe was never sent.
-    pub(super) fn report(&mut self, now: Instant, stamp: u16) -> Option<Option<Duration>> {
-        let transmission = expand(self.transmissions, stamp)?;
+    /// Whether `bitmap`, which begins at `self.first`, has every segment that was said to have
+    /// arrived before.
+    fn names_all_that_arrived(&self, bitmap: &[u8]) -> bool {
+        self.segments.iter().enumerate().all(|(bit, segment)| {
+            segment.state != SegmentState::Arrived
+                || bitmap.get(bit / 8).is_some_and(|byte| byte & 1 << (bit % 8) != 0)
+        })
+    }
+
+    /// Learns from the stamp of a report that the probe has arrived. `None` if that probe was
+    /// never sent.
+    pub(super) fn report(&mut self, now: Instant, stamp: u16) -> Option<Reported> {
+        let transmission = expand(self.transmissions, stamp.into(), u16::BITS)?;
         if transmission > self.transmissions {
             return None;
         }
         self.arrived = self.arrived.max(transmission);
-        let measured = transmission == self.probe.transmission && transmission > self.timed_out;
-        Some(measured.then(|| now.saturating_since(self.probe.left_at)))
+        let is_last = transmission == self.probe.transmission;
+        let is_fresh = is_last && std::mem::take(&mut self.probe.open);
+        let measured = is_fresh && transmission > self.timed_out;
+        let round_trip = measured.then(|| now.saturating_since(self.probe.left_at));
+        Some(Reported { transmission, round_trip, is_fresh })
     }
 
     /// A cable never reorders: what was sent before something that arrived is lost, if it has not
     /// arrived.
-    fn find_lost(&mut self) {
+    fn find_lost(&mut self, fates: &mut Fates) {
         for segment in &mut self.segments {
             if segment.state == SegmentState::InFlight && segment.transmission < self.arrived {
                 segment.state = SegmentState::Waiting;
                 self.flight_bytes -= segment.payload.len();
+                fates.note(segment.payload.len(), true);
             }
         }
     }
 
     /// The transmission with which it arrived, unless that was known.
-    fn arrive(&mut self, index: usize) -> Option<(u64, Instant)> {
+    fn arrive(&mut self, index: usize, fates: &mut Fates) -> Option<(u64, Instant)> {
         let segment = &mut self.segments[index];
         let before = std::mem::replace(&mut segment.state, SegmentState::Arrived);
         if before == SegmentState::Arrived {
@@ -212,6 +280,7 @@ impl Outgoing {
         let payload = std::mem::take(&mut segment.payload);
         if before == SegmentState::InFlight {
             self.flight_bytes -= payload.len();
+            fates.note(payload.len(), false);
         }
         Some((segment.transmission, segment.left_at))
     }
@@ -230,45 +299,134 @@ pub(super) struct Incoming {
     next: u64,
     /// In order and not read yet.
     ready: VecDeque<Vec<u8>>,
-    /// Entry `i` is segment `next + i`; entry 0 is missing whenever there is one.
-    ahead: VecDeque<Option<Vec<u8>>>,
+    /// Entry `i` is segment `next + i`; entry 0 is not whole whenever there is one, and the last
+    /// one is not missing.
+    ahead: VecDeque<Slot>,
 }
 
-/// What became of a segment.
+/// What is there of a segment.
+#[derive(Clone, Debug, Default)]
+enum Slot {
+    #[default]
+    Missing,
+    Partial(Box<Partial>),
+    Whole(Vec<u8>),
+}
+
+/// A segment that comes in parts.
+#[derive(Clone, Debug)]
+struct Partial {
+    bytes: Vec<u8>,
+    /// Bit `i`: unit `i` of `PART_UNIT` bytes is here.
+    units: [u64; UNIT_WORDS],
+}
+
+const UNIT_WORDS: usize = (SEGMENT_MAX / PART_UNIT).div_ceil(u64::BITS as usize);
+
+impl Partial {
+    /// At most [`SEGMENT_MAX`] bytes, so whoever says how many does not size our memory.
+    fn new(total: usize) -> Self {
+        assert!(total <= SEGMENT_MAX, "the packet's parser knows the bound");
+        Self { bytes: vec![0; total], units: [0; UNIT_WORDS] }
+    }
+
+    /// Takes a part, which the packet's parser has found to be of whole units.
+    fn put(&mut self, offset: usize, payload: &[u8]) {
+        self.bytes[offset..offset + payload.len()].copy_from_slice(payload);
+        for unit in offset / PART_UNIT..(offset + payload.len()).div_ceil(PART_UNIT) {
+            self.units[unit / 64] |= 1 << (unit % 64);
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        let units = self.units.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+        units == self.bytes.len().div_ceil(PART_UNIT)
+    }
+}
+
+/// What became of a segment or a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// It continues what was there.
     InOrder,
     /// Something before it is missing; it is kept.
     Ahead,
+    /// A part of a segment of which more is missing; it is kept.
+    Partly,
     /// It was here already.
     Duplicate,
-    /// It is past the window, because the reader is behind; it is dropped.
+    /// It is past the window; it is dropped.
     BeyondWindow,
 }
 
 impl Incoming {
-    pub(super) fn accept(&mut self, seq: u16, payload: &[u8]) -> Arrival {
-        let Some(number) = expand(self.next, seq).filter(|number| *number >= self.next) else {
-            return Arrival::Duplicate;
+    pub(super) fn accept(&mut self, seq: u64, payload: &[u8]) -> Arrival {
+        let distance = match self.distance(seq) {
+            Ok(distance) => distance,
+            Err(arrival) => return arrival,
         };
-        let distance = (number - self.next) as usize;
-        // What the reader has not taken counts against the window: memory stays bounded.
-        if distance + self.ready.len() >= WINDOW {
-            return Arrival::BeyondWindow;
-        }
-        if self.ahead.len() <= distance {
-            self.ahead.resize(distance + 1, None);
-        }
-        if self.ahead[distance].is_some() {
-            return Arrival::Duplicate;
-        }
-        self.ahead[distance] = Some(payload.to_vec());
-        while let Some(Some(_)) = self.ahead.front() {
-            self.ready.extend(self.ahead.pop_front().flatten());
-            self.next += 1;
-        }
+        *self.slot(distance) = Slot::Whole(payload.to_vec());
+        self.advance();
         if distance == 0 { Arrival::InOrder } else { Arrival::Ahead }
+    }
+
+    /// Takes a part of a segment of `total` bytes.
+    pub(super) fn accept_part(
+        &mut self,
+        seq: u64,
+        offset: u16,
+        total: u16,
+        payload: &[u8],
+    ) -> Arrival {
+        let distance = match self.distance(seq) {
+            Ok(distance) => distance,
+            Err(arrival) => return arrival,
+        };
+        let total = usize::from(total);
+        let slot = self.slot(distance);
+        let mut partial = match std::mem::take(slot) {
+            Slot::Partial(partial) if partial.bytes.len() == total => partial,
+            // Another length: one of the two was forged, and the honest ones keep coming.
+            _ => Box::new(Partial::new(total)),
+        };
+        partial.put(offset.into(), payload);
+        if !partial.is_whole() {
+            *slot = Slot::Partial(partial);
+            return Arrival::Partly;
+        }
+        *slot = Slot::Whole(partial.bytes);
+        self.advance();
+        if distance == 0 { Arrival::InOrder } else { Arrival::Ahead }
+    }
+
+    /// How far a segment that is wanted is from the next missing one.
+    fn distance(&self, seq: u64) -> Result<usize, Arrival> {
+        let Some(distance) = seq.checked_sub(self.next) else { return Err(Arrival::Duplicate) };
+        // What the reader has not taken counts against the window: memory stays bounded.
+        let distance = usize::try_from(distance).unwrap_or(usize::MAX);
+        if distance.saturating_add(self.ready.len()) >= WINDOW {
+            return Err(Arrival::BeyondWindow);
+        }
+        match self.ahead.get(distance) {
+            Some(Slot::Whole(_)) => Err(Arrival::Duplicate),
+            _ => Ok(distance),
+        }
+    }
+
+    fn slot(&mut self, distance: usize) -> &mut Slot {
+        if self.ahead.len() <= distance {
+            self.ahead.resize(distance + 1, Slot::Missing);
+        }
+        &mut self.ahead[distance]
+    }
+
+    fn advance(&mut self) {
+        while let Some(Slot::Whole(_)) = self.ahead.front() {
+            if let Some(Slot::Whole(segment)) = self.ahead.pop_front() {
+                self.ready.push_back(segment);
+                self.next += 1;
+            }
+        }
     }
 
     /// The next segment in order.
@@ -276,187 +434,33 @@ impl Incoming {
         self.ready.pop_front()
     }
 
-    /// The number of the next segment that is missing.
-    pub(super) fn ack(&self) -> u16 {
-        self.next as u16
+    /// The number of the next segment that the reader has not taken: the peer may have a window
+    /// of segments under way from here.
+    pub(super) fn ack(&self) -> u64 {
+        self.next - self.ready.len() as u64
+    }
+
+    /// Whether the reader is behind.
+    pub(super) fn holds_unread(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     pub(super) fn has_gap(&self) -> bool {
         !self.ahead.is_empty()
     }
 
-    /// Which segments after the missing one are here; see [`super::packet::Ack::bitmap`].
+    /// Which segments from [`Self::ack`] on are here; see [`super::packet::Packet::bitmap`].
     pub(super) fn bitmap(&self) -> Vec<u8> {
-        let mut bitmap = vec![0u8; self.ahead.len().saturating_sub(1).div_ceil(8)];
-        for (bit, segment) in self.ahead.iter().skip(1).enumerate() {
-            bitmap[bit / 8] |= u8::from(segment.is_some()) << (bit % 8);
+        let ahead = self.ahead.iter().map(|slot| matches!(slot, Slot::Whole(_)));
+        let mut bitmap = vec![0u8; BITMAP_MAX];
+        for (bit, here) in self.ready.iter().map(|_| true).chain(ahead).enumerate() {
+            bitmap[bit / 8] |= u8::from(here) << (bit % 8);
         }
+        let end = bitmap.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bitmap.truncate(end);
         bitmap
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_micros(ms * 1000)
-    }
-
-    fn send(outgoing: &mut Outgoing, now: Instant) {
-        while let Some(number) = outgoing.waiting() {
-            outgoing.sent(number, now);
-        }
-    }
-
-    #[test]
-    fn numbers_expand_to_the_closest() {
-        assert_eq!(expand(0, 5), Some(5));
-        assert_eq!(expand(0, 0xffff), None);
-        assert_eq!(expand(65_534, 2), Some(65_538));
-        assert_eq!(expand(65_538, 0xfffe), Some(65_534));
-        assert_eq!(expand(1 << 40, 0), Some(1 << 40));
-    }
-
-    /// An Ack with these bytes in its bitmap.
-    fn acked(outgoing: &mut Outgoing, now: Instant, ack: u16, bitmap: &[u8]) -> Progress {
-        outgoing.acknowledge(now, ack, Some(bitmap)).unwrap()
-    }
-
-    fn sent(segments: u8, now: Instant) -> Outgoing {
-        let mut outgoing = Outgoing::default();
-        for byte in 0..segments {
-            outgoing.push(vec![byte]);
-        }
-        send(&mut outgoing, now);
-        outgoing
-    }
-
-    #[test]
-    fn what_was_sent_before_something_that_arrived_is_lost() {
-        let mut outgoing = sent(4, at(1));
-        // Segments 0 and 2 are missing, 1 has arrived: only 0 is known to be lost.
-        let progress = acked(&mut outgoing, at(5), 0, &[0b1]);
-        assert!(progress.any);
-        assert_eq!(progress.round_trip, Some(Duration::from_millis(4)));
-        assert_eq!(outgoing.waiting(), Some(0));
-        assert_eq!(outgoing.flight_bytes(), 2);
-        outgoing.sent(0, at(6));
-        // The repeated 0 arrived, sent after 2 and 3: both are lost.
-        acked(&mut outgoing, at(9), 2, &[]);
-        assert_eq!((outgoing.waiting(), outgoing.flight_bytes()), (Some(2), 0));
-        send(&mut outgoing, at(10));
-        // What was lost for certain tells a round trip like any other.
-        let progress = acked(&mut outgoing, at(14), 4, &[]);
-        assert_eq!(progress.round_trip, Some(Duration::from_millis(4)));
-        assert_eq!((outgoing.len(), outgoing.flight_bytes()), (0, 0));
-    }
-
-    #[test]
-    fn data_s_bare_number_says_nothing_of_what_waits_behind_a_gap() {
-        let mut outgoing = sent(4, at(1));
-        acked(&mut outgoing, at(2), 0, &[0b1]);
-        outgoing.sent(0, at(3));
-        // 3 is at the peer, but the Ack that said so was lost.
-        let progress = outgoing.acknowledge(at(4), 2, None).unwrap();
-        assert!(progress.any);
-        assert_eq!(outgoing.waiting(), None);
-        // The next one names it, and so the one that is missing.
-        acked(&mut outgoing, at(5), 2, &[0b1]);
-        assert_eq!((outgoing.waiting(), outgoing.flight_bytes()), (Some(2), 0));
-    }
-
-    #[test]
-    fn nothing_is_repeated_on_suspicion_and_a_report_tells_the_fate_of_all_before_the_probe() {
-        let mut outgoing = sent(3, at(1));
-        assert!(outgoing.time_out());
-        assert_eq!(outgoing.waiting(), None);
-        let stamp = outgoing.stamp();
-        outgoing.probed(at(100));
-        let late = outgoing.push(vec![3]);
-        outgoing.sent(late, at(101));
-        assert_eq!(outgoing.report(at(110), stamp), Some(Some(Duration::from_millis(10))));
-        acked(&mut outgoing, at(110), 0, &[0b1]);
-        assert_eq!(outgoing.waiting(), Some(0));
-        outgoing.sent(0, at(111));
-        // 2 was before the probe and 3 after it.
-        assert_eq!(outgoing.waiting(), Some(2));
-        outgoing.sent(2, at(112));
-        assert_eq!((outgoing.waiting(), outgoing.flight_bytes()), (None, 3));
-    }
-
-    #[test]
-    fn what_was_in_flight_when_a_timeout_fired_tells_no_round_trip() {
-        // Everything arrived before a cut of nine seconds, and its acknowledgements were lost.
-        let mut outgoing = sent(3, at(1));
-        assert!(outgoing.time_out());
-        let stamp = outgoing.stamp();
-        outgoing.probed(at(1000));
-        assert!(outgoing.time_out());
-        assert_eq!(acked(&mut outgoing, at(9000), 2, &[]).round_trip, None);
-        assert_eq!(outgoing.report(at(9000), stamp), Some(None));
-        assert_eq!(acked(&mut outgoing, at(9000), 3, &[]).round_trip, None);
-        // What was sent after it does.
-        let number = outgoing.push(vec![3]);
-        outgoing.sent(number, at(9001));
-        let progress = acked(&mut outgoing, at(9005), 4, &[]);
-        assert_eq!(progress.round_trip, Some(Duration::from_millis(4)));
-        assert!(!outgoing.time_out());
-    }
-
-    #[test]
-    fn an_acknowledgement_of_what_was_never_sent_is_refused() {
-        let mut outgoing = sent(1, at(1));
-        assert_eq!(outgoing.acknowledge(at(2), 2, Some(&[])), None);
-        assert_eq!(outgoing.acknowledge(at(2), 0xffff, Some(&[])), None);
-        assert_eq!(outgoing.report(at(2), outgoing.stamp()), None);
-        assert_eq!(outgoing.report(at(2), 0x8000), None);
-        assert!(!acked(&mut outgoing, at(2), 0, &[0xff; 16]).any);
-        assert!(acked(&mut outgoing, at(2), 1, &[0xff; 16]).any);
-        // An old one changes nothing.
-        assert_eq!(acked(&mut outgoing, at(3), 0, &[0xff; 16]), Progress::default());
-    }
-
-    #[test]
-    fn segments_come_out_once_and_in_order() {
-        let mut incoming = Incoming::default();
-        assert_eq!(incoming.accept(0, b"a"), Arrival::InOrder);
-        assert_eq!(incoming.accept(0, b"a"), Arrival::Duplicate);
-        assert_eq!(incoming.accept(2, b"c"), Arrival::Ahead);
-        assert_eq!(incoming.accept(2, b"c"), Arrival::Duplicate);
-        assert_eq!(incoming.accept(10, b"k"), Arrival::Ahead);
-        assert_eq!((incoming.ack(), incoming.bitmap()), (1, vec![0b1, 0b1]));
-        assert_eq!(incoming.accept(1, b"b"), Arrival::InOrder);
-        assert_eq!((incoming.ack(), incoming.bitmap()), (3, vec![0b100_0000]));
-        let read: Vec<_> = std::iter::from_fn(|| incoming.read()).collect();
-        assert_eq!(read, [b"a", b"b", b"c"]);
-        assert!(incoming.has_gap());
-    }
-
-    #[test]
-    fn a_slow_reader_holds_the_window() {
-        let mut incoming = Incoming::default();
-        for seq in 0..WINDOW as u16 {
-            assert_eq!(incoming.accept(seq, b"x"), Arrival::InOrder);
-        }
-        assert_eq!(incoming.accept(WINDOW as u16, b"x"), Arrival::BeyondWindow);
-        incoming.read();
-        assert_eq!(incoming.accept(WINDOW as u16 + 1, b"x"), Arrival::BeyondWindow);
-        assert_eq!(incoming.accept(WINDOW as u16, b"x"), Arrival::InOrder);
-    }
-
-    #[test]
-    fn numbers_wrap_around_without_a_gap() {
-        let (mut outgoing, mut incoming) = (Outgoing::default(), Incoming::default());
-        for round in 0..70_000u64 {
-            let number = outgoing.push(vec![1]);
-            outgoing.sent(number, at(round));
-            assert_eq!(incoming.accept(number as u16, b"x"), Arrival::InOrder);
-            incoming.read();
-            let stamp = outgoing.stamp();
-            outgoing.probed(at(round));
-            assert_eq!(outgoing.report(at(round), stamp), Some(Some(Duration::ZERO)));
-            assert!(acked(&mut outgoing, at(round), incoming.ack(), &[]).any);
-        }
-    }
-}
+mod tests;

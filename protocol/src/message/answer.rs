@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AUTHORITIES_MAX, CERTIFICATE_MAX, CrlScope, Digest, Lane, Message, Name, PIECE_MAX,
-    PROFILES_MAX, RefusalCode, RequestId,
+    AUTHORITIES_MAX, CERTIFICATE_MAX, CrlScope, Digest, Lane, Message, Name,
+    OPENPGP_AUTHORITIES_MAX, OpenPgpEntry, PIECE_MAX, PROFILES_MAX, RefusalCode, RequestId,
 };
 use crate::{
     bounded::{Bytes, List, Text},
@@ -87,6 +87,26 @@ pub enum Answer {
         /// Which of its CRLs.
         scope: CrlScope,
     },
+    /// A piece of the audit log.
+    LogPiece(LogPiece),
+    /// The entry that the frontend remembers is not in the signer's audit log: the log was cut, or
+    /// another stands in its place.
+    LogDiffers {
+        /// The number of the log's last entry.
+        last: u64,
+        /// That entry's hash.
+        head: Digest,
+    },
+    /// Certifications of an OpenPGP key are taken back.
+    CertificationRevoked {
+        /// For which request.
+        id: RequestId,
+        /// When, in seconds since 1970-01-01 UTC: the time in the signatures.
+        revoked_at: i64,
+        /// The primary key and each user ID whose certification is taken back, with its
+        /// self-signature and our revocation signature, binary: to be merged with what is there.
+        certificate: Bytes<CERTIFICATE_MAX>,
+    },
 }
 
 /// The signer's health. // on the wire
@@ -109,8 +129,8 @@ pub struct SignerStatus {
 pub struct Catalogue {
     /// The X.509 authorities.
     pub authorities: List<AuthorityEntry, AUTHORITIES_MAX>,
-    /// The signer's OpenPGP certificate, binary, if it has one.
-    pub openpgp: Option<Bytes<CERTIFICATE_MAX>>,
+    /// The OpenPGP authorities.
+    pub openpgp: List<OpenPgpEntry, OPENPGP_AUTHORITIES_MAX>,
 }
 
 impl Catalogue {
@@ -178,22 +198,44 @@ pub struct CrlPiece {
     pub bytes: Bytes<PIECE_MAX>,
 }
 
+/// A piece of the signer's audit log. // on the wire
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPiece {
+    /// The number of the entry that the piece begins in.
+    pub first: u64,
+    /// Where in that entry.
+    pub offset: u64,
+    /// Entries as the signer keeps them, a line feed behind each; the last one may go on in the
+    /// next piece. Empty if there is nothing newer.
+    pub bytes: Bytes<PIECE_MAX>,
+    /// The number of the log's last entry.
+    pub last: u64,
+    /// That entry's hash.
+    pub head: Digest,
+}
+
 impl Message for Answer {
+    const ASKS: bool = false;
+
     fn lane(&self) -> Lane {
         match self {
             Self::TimeHintTaken { .. } | Self::Status(_) | Self::CatalogueUnchanged => {
                 Lane::Control
             }
-            Self::Revoked { .. } | Self::CrlUnchanged { .. } | Self::CrlUnknown { .. } => {
-                Lane::Revocation
-            }
+            Self::Revoked { .. }
+            | Self::CertificationRevoked { .. }
+            | Self::CrlUnchanged { .. }
+            | Self::CrlUnknown { .. } => Lane::Revocation,
             Self::Issued { .. }
             | Self::Certified { .. }
             | Self::Refused { .. }
             | Self::Quarantined { .. }
             | Self::Held { .. } => Lane::Signing,
             Self::CrlPiece(piece) if piece.packed_length <= SMALL_CRL_MAX => Lane::Revocation,
-            Self::CrlPiece(_) | Self::Catalogue(_) => Lane::Bulk,
+            Self::CrlPiece(_)
+            | Self::Catalogue(_)
+            | Self::LogPiece(_)
+            | Self::LogDiffers { .. } => Lane::Bulk,
         }
     }
 
@@ -202,6 +244,7 @@ impl Message for Answer {
             Self::Issued { id, .. }
             | Self::Certified { id, .. }
             | Self::Revoked { id, .. }
+            | Self::CertificationRevoked { id, .. }
             | Self::Refused { id, .. }
             | Self::Quarantined { id, .. }
             | Self::Held { id, .. } => Some(*id),
@@ -211,7 +254,9 @@ impl Message for Answer {
             | Self::Catalogue(_)
             | Self::CrlUnchanged { .. }
             | Self::CrlPiece(_)
-            | Self::CrlUnknown { .. } => None,
+            | Self::CrlUnknown { .. }
+            | Self::LogPiece(_)
+            | Self::LogDiffers { .. } => None,
         }
     }
 
@@ -230,6 +275,9 @@ impl Message for Answer {
             Self::CrlUnchanged { .. } => 10,
             Self::CrlPiece(_) => 11,
             Self::CrlUnknown { .. } => 12,
+            Self::LogPiece(_) => 13,
+            Self::LogDiffers { .. } => 14,
+            Self::CertificationRevoked { .. } => 15,
         }
     }
 }

@@ -46,23 +46,53 @@ pub enum RefusalCode {
     RequestReused,
     /// The authority never issued this serial.
     SerialUnknown,
-    /// The bytes are not one OpenPGP certificate.
+    /// The bytes are not an OpenPGP certificate.
     OpenPgpMalformed,
+    /// The bytes are more than one OpenPGP certificate.
+    OpenPgpSeveral,
     /// The upload holds secret key material.
     OpenPgpSecret,
-    /// The OpenPGP key is revoked, expired or too weak.
+    /// The OpenPGP key's version is none of 4 and 6.
+    OpenPgpVersion,
+    /// The OpenPGP key's algorithm is too old for anybody to rely on: DSA, ElGamal.
+    OpenPgpAlgorithm,
+    /// The policy does not take this kind of OpenPGP key.
+    OpenPgpKeyKind,
+    /// The OpenPGP key is too small, or too large to be used.
+    OpenPgpKeySize,
+    /// The OpenPGP key is known to be weak, or not valid for another reason.
     OpenPgpKey,
-    /// A user ID that was asked for is not validly in the key, or none was asked for.
+    /// The OpenPGP key's self-signatures use digests that count for nothing, as SHA-1.
+    OpenPgpDigest,
+    /// The OpenPGP key has expired.
+    OpenPgpExpired,
+    /// The OpenPGP key is revoked.
+    OpenPgpRevoked,
+    /// The OpenPGP primary key may not certify, so it holds no user IDs.
+    OpenPgpCannotCertify,
+    /// The policy wants a key that can be encrypted to, and this one cannot.
+    OpenPgpNoEncryption,
+    /// A user ID that was asked for is not in the key, or without a valid self-signature.
     OpenPgpUserId,
+    /// The owner revoked a user ID that was asked for.
+    OpenPgpUserIdRevoked,
+    /// A user ID was asked for that nobody should certify, or none was, or one twice.
+    OpenPgpUserIdForm,
     /// The signer has no OpenPGP key.
     OpenPgpUnavailable,
+    /// No OpenPGP authority has this name.
+    OpenPgpAuthorityUnknown,
+    /// The OpenPGP authority has no such policy.
+    OpenPgpPolicyUnknown,
+    /// There is no valid certification that could be taken back.
+    OpenPgpNothingCertified,
     /// A person at the console said no.
     Denied,
 }
 
 impl RefusalCode {
     /// Every code with its public name and what a person can do.
-    pub const TABLE: [(Self, &'static str, &'static str); 24] = [
+    pub const TABLE: [(Self, &'static str, &'static str); 39] = [
         (Self::CsrMalformed, "csr-malformed", "make the CSR anew, PKCS #10 in PEM or DER"),
         (Self::CsrSignature, "csr-signature", "sign the CSR with the key it names"),
         (Self::CsrDigest, "csr-digest", "sign the CSR with SHA-256 or better"),
@@ -89,11 +119,62 @@ impl RefusalCode {
         (Self::Lint, "lint", "report it: the profile lets through what the standards forbid"),
         (Self::RequestReused, "request-reused", "use a new id for a new request"),
         (Self::SerialUnknown, "serial-unknown", "check the serial and the authority"),
-        (Self::OpenPgpMalformed, "openpgp-malformed", "export exactly one public key"),
+        (Self::OpenPgpMalformed, "openpgp-malformed", "export the public key anew"),
+        (Self::OpenPgpSeveral, "openpgp-several", "export exactly one public key"),
         (Self::OpenPgpSecret, "openpgp-secret", "upload the public key only; revoke this one"),
+        (Self::OpenPgpVersion, "openpgp-version", "make a new key, of version 4 or 6"),
+        (
+            Self::OpenPgpAlgorithm,
+            "openpgp-algorithm",
+            "make a new key: RSA of 2048 bits or more, or Ed25519",
+        ),
+        (Self::OpenPgpKeyKind, "openpgp-key-kind", "use a kind of key that the policy takes"),
+        (Self::OpenPgpKeySize, "openpgp-key-size", "make a new key, RSA of 2048 bits or more"),
         (Self::OpenPgpKey, "openpgp-key", "use a key that is valid and strong"),
-        (Self::OpenPgpUserId, "openpgp-user-id", "name user IDs exactly as in the key"),
+        (
+            Self::OpenPgpDigest,
+            "openpgp-digest",
+            "sign the key anew with SHA-256 or better, as by extending its validity",
+        ),
+        (Self::OpenPgpExpired, "openpgp-expired", "extend the key's validity, then upload it"),
+        (Self::OpenPgpRevoked, "openpgp-revoked", "use a key that is not revoked"),
+        (
+            Self::OpenPgpCannotCertify,
+            "openpgp-cannot-certify",
+            "use a key whose primary key may certify",
+        ),
+        (
+            Self::OpenPgpNoEncryption,
+            "openpgp-no-encryption",
+            "add a valid encryption subkey, then upload the key anew",
+        ),
+        (Self::OpenPgpUserId, "openpgp-user-id", "name user IDs as they are in the key"),
+        (
+            Self::OpenPgpUserIdRevoked,
+            "openpgp-user-id-revoked",
+            "leave the revoked user ID out, or add it to the key anew",
+        ),
+        (
+            Self::OpenPgpUserIdForm,
+            "openpgp-user-id-form",
+            "make a user ID with one plain name and one address",
+        ),
         (Self::OpenPgpUnavailable, "openpgp-unavailable", "run `signer openpgp create` first"),
+        (
+            Self::OpenPgpAuthorityUnknown,
+            "openpgp-authority-unknown",
+            "ask one of the catalogue's OpenPGP authorities",
+        ),
+        (
+            Self::OpenPgpPolicyUnknown,
+            "openpgp-policy-unknown",
+            "ask by one of the OpenPGP authority's policies",
+        ),
+        (
+            Self::OpenPgpNothingCertified,
+            "openpgp-nothing-certified",
+            "check the fingerprint, the user ID and the authority",
+        ),
         (Self::Denied, "denied", "ask the person who denied it"),
     ];
 

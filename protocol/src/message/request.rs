@@ -5,11 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ACKNOWLEDGE_MAX, AUTHORITIES_MAX, CSR_MAX, Digest, GeneralName, Lane, Message, NAMES_MAX, Name,
-    OPENPGP_KEY_MAX, RequestId, RevocationReason, Serial, Subject,
+    ACKNOWLEDGE_MAX, AUTHORITIES_MAX, CSR_MAX, CertifyOpenPgp, Digest, GeneralName, Lane, Message,
+    NAMES_MAX, Name, RequestId, RevocationReason, RevokeOpenPgp, Serial, Subject,
 };
 use crate::{
-    bounded::{Bytes, List, Text},
+    bounded::{Bytes, List},
     codec::CodecError,
 };
 
@@ -32,6 +32,10 @@ pub enum Request {
     FetchCrl(FetchCrl),
     /// The answers to these requests are stored at the frontend.
     Acknowledge(List<RequestId, ACKNOWLEDGE_MAX>),
+    /// A piece of the signer's audit log.
+    FetchLog(FetchLog),
+    /// Certifications of an OpenPGP key taken back.
+    RevokeOpenPgp(RevokeOpenPgp),
 }
 
 /// The frontend's clock. // on the wire
@@ -94,19 +98,6 @@ pub enum CsrForm {
     Spkac,
 }
 
-/// Asks for certifications of an OpenPGP key's user IDs. // on the wire
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CertifyOpenPgp {
-    /// The request's name.
-    pub id: RequestId,
-    /// The user IDs that were verified, exactly as in the key.
-    pub user_ids: List<Text<256>, NAMES_MAX>,
-    /// How long, in days; absent means the signer's default.
-    pub days: Option<u32>,
-    /// One transferable public key (RFC 9580 10.1), binary.
-    pub key: Bytes<OPENPGP_KEY_MAX>,
-}
-
 /// Asks for a revocation. // on the wire
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revoke {
@@ -145,6 +136,18 @@ pub enum CrlScope {
     Shard(u16),
 }
 
+/// Asks for the audit log from where the frontend's copy ends, and says what it remembers of it.
+/// // on the wire
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchLog {
+    /// The number of the last whole entry that the frontend has; 0 before the first.
+    pub after: u64,
+    /// That entry's hash; absent before the first.
+    pub head: Option<Digest>,
+    /// How many bytes of the entry behind it the frontend has too.
+    pub offset: u64,
+}
+
 impl Request {
     /// The digest that ties a request id to one body: SHA-256 of the encoding.
     pub fn digest(&self) -> Result<Digest, CodecError> {
@@ -153,11 +156,14 @@ impl Request {
 }
 
 impl Message for Request {
+    const ASKS: bool = true;
+
     fn lane(&self) -> Lane {
         match self {
             Self::TimeHint(_) | Self::Status | Self::Catalogue(_) => Lane::Control,
-            Self::Revoke(_) | Self::FetchCrl(_) => Lane::Revocation,
+            Self::Revoke(_) | Self::RevokeOpenPgp(_) | Self::FetchCrl(_) => Lane::Revocation,
             Self::Issue(_) | Self::Certify(_) | Self::Acknowledge(_) => Lane::Signing,
+            Self::FetchLog(_) => Lane::Bulk,
         }
     }
 
@@ -166,11 +172,13 @@ impl Message for Request {
             Self::Issue(request) => Some(request.id),
             Self::Certify(request) => Some(request.id),
             Self::Revoke(request) => Some(request.id),
+            Self::RevokeOpenPgp(request) => Some(request.id),
             Self::TimeHint(_)
             | Self::Status
             | Self::Catalogue(_)
             | Self::FetchCrl(_)
-            | Self::Acknowledge(_) => None,
+            | Self::Acknowledge(_)
+            | Self::FetchLog(_) => None,
         }
     }
 
@@ -184,6 +192,8 @@ impl Message for Request {
             Self::Revoke(_) => 5,
             Self::FetchCrl(_) => 6,
             Self::Acknowledge(_) => 7,
+            Self::FetchLog(_) => 8,
+            Self::RevokeOpenPgp(_) => 9,
         }
     }
 }

@@ -6,12 +6,14 @@
 //! Nothing here looks at the bytes.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
+    net::TcpStream,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::{
-            fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
+            fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
             net::{UnixListener, UnixStream},
         },
     },
@@ -21,14 +23,21 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg, OFlag},
+    poll::PollFlags,
     sys::{
         socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
         termios::{FlushArg, tcflush},
     },
 };
 
-use super::spec::PortSpec;
-use crate::link::Side;
+use super::{
+    spec::PortSpec,
+    usbnet::{InterfaceFault, UsbNet},
+};
+use crate::{
+    link::{Endpoint, Side},
+    time::{Duration, Instant},
+};
 
 /// Why a port gives no bytes. All of it passes when the cable or the other program is back.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +62,14 @@ pub enum PortError {
         /// Which.
         path: PathBuf,
     },
+    /// A network interface that is away, or leads further than its wire.
+    #[error("{interface} cannot be the cable: {fault}")]
+    Interface {
+        /// Which.
+        interface: String,
+        /// Why.
+        fault: InterfaceFault,
+    },
     /// The device failed.
     #[error("{} failed: {source}", path.display())]
     Failed {
@@ -70,6 +87,7 @@ pub enum PortError {
 pub(super) enum Stream {
     Tty(Flock<File>),
     Socket(UnixStream),
+    Tcp(TcpStream),
 }
 
 impl Stream {
@@ -78,6 +96,7 @@ impl Stream {
         or_later(match self {
             Self::Tty(file) => (&**file).read(buffer),
             Self::Socket(socket) => socket.read(buffer),
+            Self::Tcp(socket) => socket.read(buffer),
         })
     }
 
@@ -86,6 +105,7 @@ impl Stream {
         or_later(match self {
             Self::Tty(file) => (&**file).write(bytes),
             Self::Socket(socket) => socket.write(bytes),
+            Self::Tcp(socket) => socket.write(bytes),
         })
     }
 }
@@ -95,6 +115,7 @@ impl AsFd for Stream {
         match self {
             Self::Tty(file) => file.as_fd(),
             Self::Socket(socket) => socket.as_fd(),
+            Self::Tcp(socket) => socket.as_fd(),
         }
     }
 }
@@ -119,11 +140,26 @@ pub(super) struct Source {
     spec: PortSpec,
     side: Side,
     listener: Option<Listener>,
+    usbnet: Option<UsbNet>,
+    /// Whether a stream was handed out and is not gone.
+    is_open: bool,
+    /// Which device the open tty is.
+    device: Option<u64>,
+    /// When to look at what the path names.
+    look_at: Instant,
 }
+
+/// How often it is looked whether the path of an open tty names another device by now.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Source {
     pub(super) fn new(spec: PortSpec, side: Side) -> Self {
-        Self { spec, side, listener: None }
+        let usbnet = match &spec {
+            PortSpec::UsbNet { interface, port } => Some(UsbNet::new(interface, *port, side)),
+            _ => None,
+        };
+        let (listener, device, look_at) = (None, None, Instant::ZERO);
+        Self { spec, side, listener, usbnet, is_open: false, device, look_at }
     }
 
     pub(super) fn spec(&self) -> &PortSpec {
@@ -135,36 +171,96 @@ impl Source {
             PortSpec::Serial { path, .. }
             | PortSpec::Pty { path, .. }
             | PortSpec::Unix { path } => path,
+            PortSpec::UsbNet { interface, .. } => Path::new(interface),
         }
+    }
+
+    /// Looks whether the port may stay open; after an error the stream must be dropped. Whoever
+    /// else wants it is told that it is taken.
+    pub(super) fn check(&mut self, now: Instant) -> Result<(), PortError> {
+        if let Some(usbnet) = &mut self.usbnet {
+            return usbnet.check(now);
+        }
+        if !self.is_open {
+            return Ok(());
+        }
+        if let Some(listener) = &mut self.listener {
+            listener.receive_others();
+            return Ok(());
+        }
+        if now < self.look_at {
+            return Ok(());
+        }
+        self.look_at = now + LOOK_INTERVAL;
+        // A path that names nothing at the moment says nothing of the device that is open.
+        let named = fs::metadata(self.path()).ok().map(|metadata| metadata.rdev());
+        match named.is_some() && self.device.is_some() && named != self.device {
+            true => Err(PortError::Closed { path: self.path().to_owned() }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a silent stream is given up for the next: on a network cable the other end may be
+    /// gone without a word.
+    pub(super) fn may_be_replaced(&self) -> bool {
+        self.usbnet.is_some()
+    }
+
+    /// The stream that was handed out is gone.
+    pub(super) fn closed(&mut self) {
+        (self.is_open, self.device) = (false, None);
+        if let Some(usbnet) = &mut self.usbnet {
+            usbnet.closed();
+        }
+    }
+
+    /// When [`Source::check`] and, without a stream, [`Source::open`] are due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.usbnet.as_ref()?.poll_timeout()
     }
 
     /// The next stream; `None` while a listener waits for the other end.
     pub(super) fn open(&mut self) -> Result<Option<Stream>, PortError> {
-        match (&self.spec, self.side) {
-            (PortSpec::Serial { path, baud }, _) => open_tty(path, *baud).map(Some),
+        let stream = match (&self.spec, self.side) {
+            (PortSpec::Serial { path, baud }, _) => Some(open_tty(path, *baud)?),
             // The rate of a pty means nothing, but 0 would hang it up.
-            (PortSpec::Pty { path, .. }, _) => open_tty(path, 115_200).map(Some),
-            (PortSpec::Unix { path }, Side::Frontend) => Ok(Some(Stream::Socket(connect(path)?))),
-            (PortSpec::Unix { path }, Side::Signer) => match &self.listener {
-                Some(listener) => listener.accept(),
-                None => self.listener.insert(Listener::bind(path)?).accept(),
+            (PortSpec::Pty { path, .. }, _) => Some(open_tty(path, 115_200)?),
+            (PortSpec::Unix { path }, Side::Frontend) => Some(Stream::Socket(connect(path)?)),
+            (PortSpec::Unix { path }, Side::Signer) => match &mut self.listener {
+                Some(listener) => listener.accept()?,
+                None => self.listener.insert(Listener::bind(path)?).accept()?,
             },
+            (PortSpec::UsbNet { .. }, _) => match &mut self.usbnet {
+                Some(usbnet) => usbnet.open()?.map(Stream::Tcp),
+                None => None,
+            },
+        };
+        self.is_open = stream.is_some();
+        if let Some(Stream::Tty(file)) = &stream {
+            self.device = file.metadata().ok().map(|metadata| metadata.rdev());
         }
+        Ok(stream)
     }
 
     /// What to poll for the next stream, if it announces itself.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.listener.as_ref().map(|listener| listener.socket.as_fd())
+    pub(super) fn fd(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        if let Some(usbnet) = &self.usbnet {
+            return usbnet.fd();
+        }
+        self.listener.as_ref().map(|listener| (listener.socket.as_fd(), PollFlags::POLLIN))
     }
 }
 
 /// 8N1, raw, no flow control, input that waited there thrown away.
 ///
 /// The device is locked with flock(2), as serial programs do, and not with TIOCEXCL: that mark
-/// stays on a tty that anybody else holds open, so a killed program could not come back.
+/// stays on a tty that anybody else holds open, so a killed program could not come back. What the
+/// path names is found out once, at each opening anew: an adapter that was plugged in again has
+/// the name that udev(7) gave it now, and both openings below mean the same one.
 fn open_tty(path: &Path, baud: u32) -> Result<Stream, PortError> {
     let failed = |source: io::Error| PortError::Open { path: path.to_owned(), source };
-    let name = path.to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
+    let device = fs::canonicalize(path).map_err(failed)?;
+    let name = device.to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
     let settings = serialport::new(name, baud)
         .data_bits(serialport::DataBits::Eight)
         .parity(serialport::Parity::None)
@@ -177,7 +273,7 @@ fn open_tty(path: &Path, baud: u32) -> Result<Stream, PortError> {
         .read(true)
         .write(true)
         .custom_flags((OFlag::O_NOCTTY | OFlag::O_NONBLOCK).bits())
-        .open(path)
+        .open(&device)
         .map_err(failed)?;
     // Its shared lock would stand in the way of ours.
     drop(settings);
@@ -217,7 +313,14 @@ fn connect(path: &Path) -> Result<UnixStream, PortError> {
 struct Listener {
     socket: UnixListener,
     path: PathBuf,
+    /// Frontends that came while another one is connected, the first of them first.
+    waiting: VecDeque<UnixStream>,
 }
+
+/// How many frontends are told to wait; more are left in the kernel's queue.
+const WAITING_MAX: usize = 4;
+/// How many reads it may take to empty what somebody who waits has said.
+const WAITING_READS_MAX: usize = 256;
 
 impl Listener {
     fn bind(path: &Path) -> Result<Self, PortError> {
@@ -234,18 +337,57 @@ impl Listener {
             fs::remove_file(path).map_err(failed)?;
         }
         let socket = UnixListener::bind(path).map_err(failed)?;
-        let listener = Self { socket, path: path.to_owned() };
+        let listener = Self { socket, path: path.to_owned(), waiting: VecDeque::new() };
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         listener.socket.set_nonblocking(true).map_err(failed)?;
         Ok(listener)
     }
 
-    fn accept(&self) -> Result<Option<Stream>, PortError> {
+    /// Whoever has waited longest, or has just come.
+    fn accept(&mut self) -> Result<Option<Stream>, PortError> {
+        let next = match self.waiting.pop_front() {
+            Some(socket) => Some(socket),
+            None => self.accept_next()?,
+        };
+        Ok(next.map(Stream::Socket))
+    }
+
+    /// Tells everybody who comes while a frontend is connected that it has to wait. What fails
+    /// here is no concern of the one that is connected.
+    fn receive_others(&mut self) {
+        self.drop_impatient();
+        while self.waiting.len() < WAITING_MAX
+            && let Ok(Some(socket)) = self.accept_next()
+        {
+            self.waiting.push_back(socket);
+            self.drop_impatient();
+        }
+    }
+
+    /// Answers whatever those who wait said, and forgets those who went away.
+    fn drop_impatient(&mut self) {
+        let busy = Endpoint::busy_frame(Side::Signer);
+        self.waiting.retain_mut(|socket| {
+            let (mut said, mut buffer) = (false, [0; 1024]);
+            // Nobody can keep us here: there is not more than a socket's buffer of bytes.
+            for _ in 0..WAITING_READS_MAX {
+                match or_later(socket.read(&mut buffer)) {
+                    Ok(Some(0)) | Err(_) => return false,
+                    Ok(Some(_)) => said = true,
+                    Ok(None) => break,
+                }
+            }
+            // A frame that does not fit is followed by another one, at the next hello.
+            !said || or_later(socket.write(&busy)).is_ok()
+        });
+    }
+
+    fn accept_next(&self) -> Result<Option<UnixStream>, PortError> {
         let failed = |source: io::Error| PortError::Failed { path: self.path.clone(), source };
         match self.socket.accept() {
             Ok((socket, _)) => {
                 socket.set_nonblocking(true).map_err(failed)?;
-                Ok(Some(Stream::Socket(socket)))
+                Ok(Some(socket))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             // The other end gave up before we came to it.

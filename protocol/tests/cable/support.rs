@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use protocol::{
+    link::EndpointConfig,
     message::{Answer, Message, Request},
+    secure::{Entropy, Pairing},
     session::{Event, Session, SessionConfig, Side},
     time::{Duration, Instant},
 };
@@ -144,7 +146,7 @@ impl Wire {
         self.in_flight.front().map(|(at, _)| *at)
     }
 
-    fn take(&mut self, now: Instant) -> Option<Vec<u8>> {
+    pub(crate) fn take(&mut self, now: Instant) -> Option<Vec<u8>> {
         self.in_flight.pop_front_if(|(at, _)| *at <= now).map(|(_, bytes)| bytes)
     }
 
@@ -205,9 +207,12 @@ pub(crate) struct End<Out, In> {
 
 impl<Out: Message, In: Message + std::fmt::Debug> End<Out, In> {
     pub(crate) fn new(side: Side, boot_id: u64, line_rate: Option<u32>, now: Instant) -> Self {
-        let config = SessionConfig { side, boot_id, line_rate };
+        let (frontend, signer) = Pairing::both(1);
+        let pairing = if side == Side::Frontend { frontend } else { signer };
+        let link = EndpointConfig { side, boot_id, line_rate };
+        let config = SessionConfig { link, pairing, entropy: Entropy::seeded(boot_id) };
         Self {
-            session: Session::new(config, now),
+            session: Session::new(config.clone(), now),
             heard: Vec::new(),
             heard_in: Vec::new(),
             ups: 0,
@@ -219,11 +224,11 @@ impl<Out: Message, In: Message + std::fmt::Debug> End<Out, In> {
 
     /// The process dies and starts again.
     pub(crate) fn restart(&mut self, now: Instant) {
-        self.config.boot_id += 1;
-        self.session = Session::new(self.config, now);
+        self.config.link.boot_id += 1;
+        self.session = Session::new(self.config.clone(), now);
     }
 
-    fn drain(&mut self, now: Instant, wire: &mut Wire) {
+    pub(crate) fn drain(&mut self, now: Instant, wire: &mut Wire) {
         while let Some(bytes) = self.session.poll_transmit(now) {
             wire.put(now, &bytes);
         }

@@ -10,7 +10,7 @@ use wincode::{SchemaRead, SchemaWrite, config::Configuration};
 
 use crate::samples::{SERIAL, answers, csr, octets, requests};
 
-fn golden_directory() -> PathBuf {
+pub(crate) fn golden_directory() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "golden", "v1"].iter().collect()
 }
 
@@ -54,7 +54,11 @@ fn every_kind_of_message_has_one_golden_file() {
     // The next number is no message.
     assert!(Request::from_bytes(&[requests().len() as u8]).is_err());
     assert!(Answer::from_bytes(&[answers().len() as u8]).is_err());
-    let files = std::fs::read_dir(golden_directory()).unwrap().count();
+    let files = std::fs::read_dir(golden_directory()).unwrap().filter(|file| {
+        let name = file.as_ref().unwrap().file_name();
+        ["request-", "answer-"].iter().any(|kind| name.to_string_lossy().starts_with(kind))
+    });
+    let files = files.count();
     assert_eq!(files, requests().len() + answers().len());
 }
 
@@ -96,13 +100,26 @@ fn another_encoder_gives_the_same_bytes() {
     );
     let issue = (name(), text("server"), Some(90u32), Some(subject), Some(names), (1u32, csr()));
     assert_same_bytes("request-issue", (3u32, id, issue), varint);
-    let certify =
-        (4u32, id, vec![text("Ana <ana@example.org>")], None::<u32>, vec![0x99u8, 1, 0x0d, 4]);
-    assert_same_bytes("request-certify", certify, varint);
+    let user_ids =
+        (2u64, (0u32, text("Ana <ana@example.org>")), (1u32, text("Ana"), text("a@example.net")));
+    let certify = (
+        text("people"),
+        Some(text("checked")),
+        user_ids,
+        None::<u32>,
+        true,
+        vec![0x99u8, 1, 13, 4],
+    );
+    assert_same_bytes("request-certify", (4u32, id, certify), varint);
+    let fingerprint = text("0123456789ABCDEF0123456789ABCDEF01234567");
+    let take_back = (fingerprint, Some(text("Ana <ana@example.org>")), 1u32);
+    assert_same_bytes("request-revoke-openpgp", (9u32, id, text("people"), take_back), varint);
     assert_same_bytes("request-revoke", (5u32, id, name(), SERIAL.to_vec(), 1u32), varint);
     let fetch = (6u32, name(), (2u32, 7u16), Some(digest), Some((packed, 32_768u64)));
     assert_same_bytes("request-fetch-crl", fetch, varint);
     assert_same_bytes("request-acknowledge", (7u32, vec![id, other_id]), varint);
+
+    assert_same_bytes("request-fetch-log", (8u32, 4711u64, Some(digest), 250u64), varint);
 
     assert_same_bytes("answer-time-hint-taken", (0u32, -86_400_000_000i64), varint);
     let warnings = vec![text("the clock differs by 41 s")];
@@ -111,10 +128,16 @@ fn another_encoder_gives_the_same_bytes() {
     let profile = (text("server"), false, 90u32, 199u32, vec![text("dns"), text("ip")], true);
     let authority =
         (name(), vec![0x30u8, 3, 1, 2, 3], vec![vec![0x30u8, 1, 9]], vec![profile], true, 16u16);
-    let catalogue = (3u32, vec![authority], Some(vec![0xc6u8, 0x33]));
+    let kinds = vec![text("rsa"), text("ed25519")];
+    let says = (Some(text("https://ca.example/p")), Some(text("serial@ca.example")));
+    let policy = (text("checked"), 1u32, 365u32, 731u32, kinds, (2048u16, true, 50u16, says));
+    let openpgp = (text("people"), vec![0xc6u8, 0x33], (1u64, policy));
+    let catalogue = (3u32, vec![authority], (1u64, openpgp));
     assert_same_bytes("answer-catalogue", catalogue, varint);
     assert_same_bytes("answer-issued", (4u32, id, vec![0x30u8, 0x82, 4, 0xf3]), varint);
     assert_same_bytes("answer-certified", (5u32, id, vec![0x99u8, 2]), varint);
+    let taken_back = (15u32, id, 1_795_305_600i64, vec![0x99u8, 2]);
+    assert_same_bytes("answer-certification-revoked", taken_back, varint);
     assert_same_bytes("answer-revoked", (6u32, id, 1_795_305_600i64), varint);
     let refused = (7u32, id, 12u32, text("the profile allows 199 days"));
     assert_same_bytes("answer-refused", refused, varint);
@@ -124,6 +147,9 @@ fn another_encoder_gives_the_same_bytes() {
     let piece =
         (name(), 1u32, 65_536u64, digest, 5_093_855u64, packed, 16_167u64, 250u64, vec![1u8, 2, 3]);
     assert_same_bytes("answer-crl-piece", (11u32, piece), varint);
+    let log_piece = (13u32, 4712u64, 250u64, b"\"n\":4712}\n".to_vec(), 65_536u64, packed);
+    assert_same_bytes("answer-log-piece", log_piece, varint);
+    assert_same_bytes("answer-log-differs", (14u32, 251u64, digest), varint);
     assert_same_bytes("answer-crl-unknown", (12u32, name(), 0u32), varint);
 }
 

@@ -5,10 +5,11 @@ use std::fmt::Debug;
 use protocol::{
     bounded::List,
     message::{
-        Answer, Attribute, AttributeType, AuthorityEntry, Catalogue, CatalogueQuery,
-        CertifyOpenPgp, CrlPiece, CrlScope, CsrForm, Digest, FetchCrl, IssueCertificate, Name,
-        ProfileEntry, RefusalCode, Request, RequestId, RevocationReason, Revoke, Serial,
-        SerialHigh, SignerStatus, TimeHint,
+        Answer, ApprovedUserId, Attribute, AttributeType, AuthorityEntry, Catalogue,
+        CatalogueQuery, CertificationLevel, CertifyOpenPgp, CrlPiece, CrlScope, CsrForm, Digest,
+        FetchCrl, FetchLog, IssueCertificate, LogPiece, Name, OpenPgpEntry, OpenPgpPolicyEntry,
+        OpenPgpReason, ProfileEntry, RefusalCode, Request, RequestId, RevocationReason, Revoke,
+        RevokeOpenPgp, Serial, SerialHigh, SignerStatus, TimeHint,
     },
 };
 pub(crate) fn id(first: u8) -> RequestId {
@@ -64,8 +65,17 @@ pub(crate) fn requests() -> Vec<(&'static str, Request)> {
             "certify",
             Request::Certify(CertifyOpenPgp {
                 id: id(0x10),
-                user_ids: list(vec!["Ana <ana@example.org>".try_into().unwrap()]),
+                authority: "people".parse().unwrap(),
+                policy: Some("checked".parse().unwrap()),
+                user_ids: list(vec![
+                    ApprovedUserId::Exact("Ana <ana@example.org>".try_into().unwrap()),
+                    ApprovedUserId::Address {
+                        name: "Ana".try_into().unwrap(),
+                        address: "a@example.net".try_into().unwrap(),
+                    },
+                ]),
                 days: None,
+                renew: true,
                 key: vec![0x99, 0x01, 0x0d, 0x04].try_into().unwrap(),
             }),
         ),
@@ -88,6 +98,20 @@ pub(crate) fn requests() -> Vec<(&'static str, Request)> {
             }),
         ),
         ("acknowledge", Request::Acknowledge(list(vec![id(0x10), id(0x20)]))),
+        (
+            "fetch-log",
+            Request::FetchLog(FetchLog { after: 4711, head: Some(digest(0)), offset: 250 }),
+        ),
+        (
+            "revoke-openpgp",
+            Request::RevokeOpenPgp(RevokeOpenPgp {
+                id: id(0x10),
+                authority: "people".parse().unwrap(),
+                fingerprint: "0123456789ABCDEF0123456789ABCDEF01234567".try_into().unwrap(),
+                user_id: Some("Ana <ana@example.org>".try_into().unwrap()),
+                reason: OpenPgpReason::UserIdInvalid,
+            }),
+        ),
     ]
 }
 
@@ -171,6 +195,25 @@ pub(crate) fn answers() -> Vec<(&'static str, Answer)> {
             }),
         ),
         ("crl-unknown", Answer::CrlUnknown { authority, scope: CrlScope::Full }),
+        (
+            "log-piece",
+            Answer::LogPiece(LogPiece {
+                first: 4712,
+                offset: 250,
+                bytes: b"\"n\":4712}\n".to_vec().try_into().unwrap(),
+                last: 65_536,
+                head: digest(0x80),
+            }),
+        ),
+        ("log-differs", Answer::LogDiffers { last: 251, head: digest(0) }),
+        (
+            "certification-revoked",
+            Answer::CertificationRevoked {
+                id,
+                revoked_at: 1_795_305_600,
+                certificate: vec![0x99, 2].try_into().unwrap(),
+            },
+        ),
     ]
 }
 
@@ -191,6 +234,21 @@ pub(crate) fn catalogue() -> Catalogue {
             delta_crl: true,
             crl_shards: 16,
         }]),
-        openpgp: Some(vec![0xc6, 0x33].try_into().unwrap()),
+        openpgp: list(vec![OpenPgpEntry {
+            name: "people".parse().unwrap(),
+            certificate: vec![0xc6, 0x33].try_into().unwrap(),
+            policies: list(vec![OpenPgpPolicyEntry {
+                name: "checked".parse().unwrap(),
+                level: CertificationLevel::Positive,
+                days_default: 365,
+                days_max: 731,
+                key_kinds: list(vec!["rsa".try_into().unwrap(), "ed25519".try_into().unwrap()]),
+                rsa_bits_min: 2048,
+                needs_encryption: true,
+                user_ids_max: 50,
+                policy_uri: Some("https://ca.example/p".try_into().unwrap()),
+                serial_notation: Some("serial@ca.example".try_into().unwrap()),
+            }]),
+        }]),
     }
 }

@@ -6,10 +6,12 @@ use std::{collections::BTreeSet, fmt::Debug, path::PathBuf};
 use protocol::{
     frame, lanes, link,
     message::{
-        self, Answer, AttributeType, CrlScope, CsrForm, GeneralName, Lane, Message, RefusalCode,
-        RevocationReason,
+        self, Answer, AttributeType, CertificationLevel, CrlScope, CsrForm, GeneralName, Lane,
+        Message, OpenPgpReason, RefusalCode, Request, RevocationReason,
     },
-    patch, session,
+    patch,
+    secure::{self, Entropy, Pairing, SecretKey},
+    session,
     time::{Duration, Instant},
     version,
 };
@@ -70,7 +72,10 @@ fn constants_are_those_of_the_code() {
             time("SEGMENT_TIME", link::SEGMENT_TIME),
             bytes("SEGMENT_LEAST", link::SEGMENT_LEAST),
             time("SEGMENT_LEAST_TIME", link::SEGMENT_LEAST_TIME),
+            bytes("SEGMENT_SLOW", link::SEGMENT_SLOW),
+            bytes("SEGMENT_MIN", link::SEGMENT_MIN),
             time("HELLO_INTERVAL", link::HELLO_INTERVAL),
+            time("HELLO_INTERVAL_OCCUPIED", link::HELLO_INTERVAL_OCCUPIED),
             time("HELLO_INTERVAL_INCOMPATIBLE", link::HELLO_INTERVAL_INCOMPATIBLE),
             bytes("HELLO_PAUSE_BYTES", link::HELLO_PAUSE_BYTES),
             time("RECONNECT_INTERVAL", link::RECONNECT_INTERVAL),
@@ -79,6 +84,21 @@ fn constants_are_those_of_the_code() {
             bytes("SILENCE_BYTES", link::SILENCE_BYTES),
             time("ACK_DELAY", link::ACK_DELAY),
             time("PATIENCE_MAX", link::PATIENCE_MAX),
+            bytes("RECORD_MAX", secure::RECORD_MAX),
+            bytes("RECORD_MAX_PACED", secure::RECORD_MAX_PACED),
+            bytes("RECORD_LEAST", secure::RECORD_LEAST),
+            time("RECORD_TIME", secure::RECORD_TIME),
+            time("HANDSHAKE_TIME", secure::HANDSHAKE_TIME),
+            bytes("HANDSHAKE_BYTES", secure::HANDSHAKE_BYTES),
+            time("HANDSHAKE_PAUSE", secure::HANDSHAKE_PAUSE),
+            time("RECORD_PATIENCE", secure::RECORD_PATIENCE),
+            count("RECORD_PATIENCE_RECORDS", secure::RECORD_PATIENCE_RECORDS as usize, "records"),
+            count("RECORD_SLACK", secure::RECORD_SLACK as usize, "times"),
+            time("RECORD_SLACK_BYTE", secure::RECORD_SLACK_BYTE),
+            bytes("KEY_BYTES", secure::KEY_BYTES as usize),
+            bytes("KEY_BYTES_MAX", secure::KEY_BYTES_MAX as usize),
+            time("KEY_TIME", secure::KEY_TIME),
+            time("KEY_TIME_MAX", secure::KEY_TIME_MAX),
             bytes("PACKED_MAX", lanes::PACKED_MAX),
             count("REFERENCES_MAX", patch::REFERENCES_MAX, "references"),
             bytes("NAME_LEN", patch::NAME_LEN),
@@ -92,6 +112,9 @@ fn constants_are_those_of_the_code() {
             bytes("CERTIFICATE_MAX", message::CERTIFICATE_MAX),
             bytes("PIECE_MAX", message::PIECE_MAX),
             count("NAMES_MAX", message::NAMES_MAX, "items"),
+            count("USER_IDS_MAX", message::USER_IDS_MAX, "items"),
+            count("OPENPGP_AUTHORITIES_MAX", message::OPENPGP_AUTHORITIES_MAX, "items"),
+            count("OPENPGP_POLICIES_MAX", message::OPENPGP_POLICIES_MAX, "items"),
             count("ATTRIBUTES_MAX", message::ATTRIBUTES_MAX, "items"),
             count("AUTHORITIES_MAX", message::AUTHORITIES_MAX, "items"),
             count("PROFILES_MAX", message::PROFILES_MAX, "items"),
@@ -172,6 +195,28 @@ fn codes_are_those_of_the_code() {
         [CsrForm::Pkcs10, CsrForm::Spkac]
             .map(|form| row([(form as u8).to_string(), variant(&form)])),
     );
+    let approved = requests().into_iter().find_map(|(_, request)| match request {
+        Request::Certify(request) => Some(request.user_ids),
+        _ => None,
+    });
+    let approved = approved.unwrap();
+    let numbered = approved.iter().enumerate();
+    assert_table(
+        "### Approved user IDs",
+        numbered.map(|(i, id)| row([i.to_string(), variant(id)])),
+    );
+    assert_table(
+        "### OpenPGP reasons",
+        OpenPgpReason::TABLE.map(|(reason, name, code)| {
+            row([(reason as u8).to_string(), name.into(), code.to_string()])
+        }),
+    );
+    assert_table(
+        "### Certification levels",
+        CertificationLevel::TABLE.map(|(level, name, kind)| {
+            row([(level as u8).to_string(), name.into(), format!("{kind:#04x}")])
+        }),
+    );
     let scopes = [CrlScope::Full, CrlScope::Delta, CrlScope::Shard(7)];
     let numbered = scopes.iter().enumerate();
     assert_table("### CRL scopes", numbered.map(|(i, scope)| row([i.to_string(), variant(scope)])));
@@ -204,27 +249,39 @@ fn the_examples_are_what_the_code_sends() {
         let example = hex(bytes);
         assert!(spec.contains(&example), "SPEC.md lacks this example:\n{example}");
     };
-    let config = |side, boot_id| session::SessionConfig { side, boot_id, line_rate: None };
+    // Every key is one byte 32 times over: the statics 11 and 22, the ephemerals 33 and 44.
+    let entropy = |byte| Entropy::new(move |bytes: &mut [u8]| bytes.fill(byte));
+    let [ours, theirs] = [0x11, 0x22].map(|byte| SecretKey::generate(&entropy(byte)));
+    let config = |side, boot_id, secret: &SecretKey, peer: &SecretKey, byte| {
+        let pairing = Pairing { secret: secret.clone(), peer: peer.public() };
+        let link = link::EndpointConfig { side, boot_id, line_rate: None };
+        session::SessionConfig { link, pairing, entropy: entropy(byte) }
+    };
     let now = Instant::ZERO;
-    let mut frontend =
-        session::FrontendSession::new(config(link::Side::Frontend, 0x0706_0504_0302_0100), now);
-    let mut signer =
-        session::SignerSession::new(config(link::Side::Signer, 0x1716_1514_1312_1110), now);
-    let first = frontend.poll_transmit(now).unwrap();
-    assert_in(&first);
-    signer.handle_bytes(now, &first);
-    let second = signer.poll_transmit(now).unwrap();
-    assert_in(&second);
-    frontend.handle_bytes(now, &second);
-    let third = frontend.poll_transmit(now).unwrap();
-    assert_in(&third);
-    signer.handle_bytes(now, &third);
-    assert!(signer.is_up());
+    let config_of = (
+        config(link::Side::Frontend, 0x0706_0504_0302_0100, &ours, &theirs, 0x33),
+        config(link::Side::Signer, 0x1716_1514_1312_1110, &theirs, &ours, 0x44),
+    );
+    let mut frontend = session::FrontendSession::new(config_of.0, now);
+    let mut signer = session::SignerSession::new(config_of.1, now);
+    // Hello, hello, message 1, message 2, confirmation.
+    for turn in 0..5 {
+        let bytes = match turn % 2 {
+            0 => frontend.poll_transmit(now).unwrap(),
+            _ => signer.poll_transmit(now).unwrap(),
+        };
+        assert_in(&bytes);
+        match turn % 2 {
+            0 => signer.handle_bytes(now, &bytes),
+            _ => frontend.handle_bytes(now, &bytes),
+        }
+    }
+    assert!(frontend.is_up() && signer.is_up());
     let revoke = requests().into_iter().find(|(name, _)| *name == "revoke").unwrap().1;
     frontend.send(now, &revoke).unwrap();
-    let fourth = frontend.poll_transmit(now).unwrap();
-    assert_in(&fourth);
-    signer.handle_bytes(now, &fourth);
+    let last = frontend.poll_transmit(now).unwrap();
+    assert_in(&last);
+    signer.handle_bytes(now, &last);
     let events: Vec<_> = std::iter::from_fn(|| signer.poll_event()).collect();
     let heard = |e: &session::Event<_>| matches!(e, session::Event::Message(m) if *m == revoke);
     assert!(events.iter().any(heard), "{events:?}");

@@ -128,6 +128,10 @@ fn status_of(letter: &str, revoked: &str) -> Result<Status, String> {
         "E" => Ok(Status::Expired),
         "R" => {
             let (at, reason) = match revoked.split_once(',') {
+                // TXT_DB could escape one; no reason of openssl's has any.
+                Some((_, reason)) if reason.contains('\t') => {
+                    return Err(format!("`{reason}` is no reason: it has a tab"));
+                }
                 Some((at, reason)) => (at, Some(reason.to_owned())),
                 None => (revoked, None),
             };

@@ -441,6 +441,17 @@ fn list_cut_anywhere_or_with_a_rotten_bit_is_said_to_be_damaged() {
 }
 
 #[test]
+fn list_that_cannot_be_looked_at_is_a_fault_and_not_an_absent_list() {
+    let shelf = Shelf::new();
+    let path = path(shelf.store());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // A name that leads to itself: it stops root too.
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let fault = Blocklist::open(shelf.store()).err().unwrap();
+    assert!(fault.to_string().contains("look at"), "{fault}");
+}
+
+#[test]
 fn list_of_another_version_or_kind_is_not_taken_for_ours() {
     let shelf = Shelf::new();
     shelf.import(&[shelf.file("tails", "042dcb33f1f6f3ce9eee\n")]);

@@ -1,18 +1,17 @@
-//! `signer init`, `authority create`, `openpgp create`: what is made once, by a person.
+//! `signer init`, `authority create`: what is made once, by a person.
 //!
 //! An authority is made in a directory beside its final place and moved there whole, so that a
 //! pulled plug leaves either nothing of it or all of it.
 
-use std::{
-    fs,
-    io::{IsTerminal as _, Write as _},
-    path::Path,
-};
+use std::{fs, io::IsTerminal as _, path::Path};
 
 use openssl::x509::X509;
-use protocol::message::{AUTHORITIES_MAX, Digest, Name, RefusalCode, Serial, Subject};
+use protocol::{
+    message::{AUTHORITIES_MAX, Digest, Name, RefusalCode, Serial, Subject},
+    secure::Entropy,
+};
 
-use super::{CreateArguments, Failure, OpenPgpKey, refuse};
+use super::{CreateArguments, Failure, refuse};
 use crate::{
     audit::Event,
     authority::{self, Authority, Layout, read_chain},
@@ -22,8 +21,7 @@ use crate::{
     fault::Fault,
     keys::{CaKey, Secret},
     ledger::{self, Ledger},
-    lint, name,
-    openpgp::{self, CaAlgorithm},
+    link_key, lint, name,
     profile::{DEFAULTS, Permit, Profile, Wish},
     tbs::{self, Issuer},
     vault::{self, Random},
@@ -35,7 +33,7 @@ const ROOT_DAYS_DEFAULT: u32 = 7_305;
 const ROOT_PROFILE: &str = include_str!("../../profiles/subca.toml");
 
 /// Makes an empty store.
-pub(super) fn init(store: &Path, now: Moment) -> Result<(), Failure> {
+pub(super) fn init(store: &Path, entropy: &Entropy, now: Moment) -> Result<(), Failure> {
     let ledger_path = vault::ledger_path(store);
     if Ledger::is_made(&ledger_path)? {
         return Err(Fault::Configuration(format!(
@@ -55,9 +53,11 @@ pub(super) fn init(store: &Path, now: Moment) -> Result<(), Failure> {
     tx.audit(&Event::StoreCreated)?;
     tx.commit()?;
     vault::follow_audit(store, &mut ledger)?;
+    link_key::own(store, entropy)?;
     durable::sync_directory(&ledger_path)?;
     say!("made an empty store in {}", store.display());
     say!("next: signer authority create NAME --subject DN --key rsa:4096");
+    say!("and:  signer pair --show, to pair it with the frontend");
     Ok(())
 }
 
@@ -367,36 +367,4 @@ fn authority_toml(is_root: bool, unattended_root: bool) -> String {
          next_update_days = {days} # nextUpdate lies so far after thisUpdate\n\
          refresh_hours = {hours} # a new CRL after so long even without revocations\n"
     )
-}
-
-/// Makes the signer's OpenPGP key.
-pub(super) fn openpgp(
-    store: &Path,
-    user_id: &str,
-    key: OpenPgpKey,
-    passphrase: Option<&Secret>,
-    now: Moment,
-) -> Result<(), Failure> {
-    let algorithm = match key {
-        OpenPgpKey::Ed25519 => CaAlgorithm::Ed25519,
-        OpenPgpKey::Rsa4096 => CaAlgorithm::Rsa4096,
-    };
-    let (key, revocation) = openpgp::create(store, user_id, now.unix(), algorithm, passphrase)?;
-    let public = store.join("openpgp/public.asc");
-    durable::replace(&public, key.public_armoured()?.as_bytes(), 0o644)?;
-    let fingerprint = key.fingerprint();
-    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
-    let mut tx = ledger.begin(now.unix())?;
-    tx.audit(&Event::OpenPgpCreated { fingerprint: fingerprint.clone() })?;
-    tx.commit()?;
-    vault::follow_audit(store, &mut ledger)?;
-    say!("the OpenPGP key {fingerprint} is ready: {user_id}");
-    say!("public key: {}", public.display());
-    say!("Its revocation certificate follows. Print it, lock it away; it is not kept here.");
-    say!("");
-    // Nobody has it but this reader: what cannot be written must be said.
-    std::io::stdout()
-        .write_all(revocation.as_bytes())
-        .map_err(Fault::disk("write the revocation certificate to", "standard output"))?;
-    Ok(())
 }

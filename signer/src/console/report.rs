@@ -16,7 +16,7 @@ use crate::{
     durable::{self, Lock},
     fault::Fault,
     ledger::Ledger,
-    name, vault,
+    link_key, name, vault,
 };
 
 /// Lists the authorities with their CRLs' runway.
@@ -84,12 +84,14 @@ pub(super) fn status(store: &Path, now: Moment, as_json: bool) -> Result<(), Fai
     let link = state.as_ref().map_or(Value::Null, |state| state["link"].clone());
     let warnings = state.as_ref().map_or(json!([]), |state| state["warnings"].clone());
     let warnings = with_own_warnings(store, warnings)?;
+    let paired = link_key::peer(store)?.map(|key| key.fingerprint().to_string());
     if as_json {
         let by_outcome: serde_json::Map<String, Value> =
             outcomes.into_iter().map(|(outcome, count)| (outcome, json!(count))).collect();
         let value = json!({
             "running": running,
             "link": link,
+            "paired_with": paired,
             "requests": by_outcome,
             "unacknowledged": ledger.unacknowledged()?,
             "certificates": ledger.issued()?,
@@ -104,6 +106,10 @@ pub(super) fn status(store: &Path, now: Moment, as_json: bool) -> Result<(), Fai
     say!("signer       {}", if running { "running" } else { "not running" });
     if running {
         say!("link         {link_text}");
+    }
+    match &paired {
+        Some(fingerprint) => say!("paired with  the frontend of fingerprint {fingerprint}"),
+        None => say!("paired with  nobody: see `signer pair --show`"),
     }
     let parts: Vec<String> =
         outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();

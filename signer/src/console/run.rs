@@ -28,6 +28,7 @@ use crate::{
     call::{Call, Reply, Tagged},
     fault::Fault,
     framing::{Framed, FramingError},
+    link_key,
     vault::{Settings, Vault},
 };
 
@@ -35,7 +36,7 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 
 /// What the gate keeps of the environment: its log level and where the journal is.
-const LOG_VARIABLES: [&str; 2] = ["SIGNER_LOG", "JOURNAL_STREAM"];
+pub(super) const LOG_VARIABLES: [&str; 2] = ["SIGNER_LOG", "JOURNAL_STREAM"];
 
 /// The pause before a gate that ended is started again.
 const GATE_PAUSE_US: i64 = 1_000_000;
@@ -46,6 +47,8 @@ pub(super) fn vault(
     arguments: &RunArguments,
     log: LogForm,
 ) -> Result<ExitCode, Failure> {
+    // Before the passphrase is asked for: an unpaired signer talks to nobody.
+    link_key::paired(store)?;
     let settings = Settings {
         directory: store.to_owned(),
         passphrase: arguments.passphrase.read()?,
@@ -55,9 +58,10 @@ pub(super) fn vault(
     // and the process with it.
     let signals = stop_signals()?;
     let vault = Vault::open(settings, system_random(), now()?)?;
-    let gate = Gate::start(arguments, log)?;
+    let stamp = link_key::stamp(store);
+    let gate = Gate::start(store, arguments, log)?;
     tracing::info!(store = %store.display(), link = %arguments.link, "signer runs");
-    Loop { vault, gate: Some(gate), gate_at_us: 0, signals, arguments, log }.run()
+    Loop { vault, gate: Some(gate), gate_at_us: 0, stamp, signals, store, arguments, log }.run()
 }
 
 fn stop_signals() -> Result<SignalFd, Failure> {
@@ -78,7 +82,10 @@ struct Gate {
 }
 
 impl Gate {
-    fn start(arguments: &RunArguments, log: LogForm) -> Result<Self, Failure> {
+    /// Starts the gate, which alone learns the link's secret: this process only opens its file.
+    fn start(store: &Path, arguments: &RunArguments, log: LogForm) -> Result<Self, Failure> {
+        let peer = link_key::paired(store)?;
+        let secret = link_key::open_secret(store)?;
         let (ours, theirs) = UnixStream::pair().context("cannot make a socket for the gate")?;
         let program = std::env::current_exe().context("cannot find the signer's own program")?;
         let mut command = Command::new(program);
@@ -87,7 +94,8 @@ impl Gate {
             LogForm::Json => "json",
         };
         command.args(["--log", form, "gate", "--link", &arguments.link.to_string()]);
-        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+        command.args(["--peer", &peer.to_string()]);
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(secret));
         // Whatever our environment holds is not the gate's, but for where it logs.
         command.env_clear();
         for name in LOG_VARIABLES {
@@ -149,7 +157,10 @@ struct Loop<'a> {
     vault: Vault,
     gate: Option<Gate>,
     gate_at_us: i64,
+    /// The link's key files when the gate was started.
+    stamp: [Option<(u64, i64, i64)>; 2],
     signals: SignalFd,
+    store: &'a Path,
     arguments: &'a RunArguments,
     log: LogForm,
 }
@@ -172,6 +183,7 @@ impl Loop<'_> {
             let moment = now()?;
             if moment.boot_us >= tick_at_us {
                 self.vault.tick(moment)?;
+                self.look_at_pairing();
                 tick_at_us = moment.boot_us + i64::try_from(TICK.as_micros()).unwrap_or(i64::MAX);
             }
         }
@@ -194,7 +206,7 @@ impl Loop<'_> {
     /// end keeps the vault neither from a signal nor from a CRL that is due.
     fn serve(&mut self) -> Result<bool, Failure> {
         if self.gate.is_none() && now()?.boot_us >= self.gate_at_us {
-            self.gate = Some(Gate::start(self.arguments, self.log)?);
+            self.gate = Some(Gate::start(self.store, self.arguments, self.log)?);
         }
         let room = self.vault.room();
         let Some(gate) = &mut self.gate else {
@@ -214,6 +226,19 @@ impl Loop<'_> {
         }
     }
 
+    /// `signer pair` changed with whom we are paired: a gate with the new keys takes over. Nothing
+    /// is lost, the frontend asks again.
+    fn look_at_pairing(&mut self) {
+        let stamp = link_key::stamp(self.store);
+        if stamp != self.stamp && stamp.iter().all(Option::is_some) {
+            tracing::info!("the pairing changed; the gate starts anew");
+            self.stamp = stamp;
+            self.gate = None;
+            self.vault.forget_callers();
+            self.gate_at_us = 0;
+        }
+    }
+
     /// The gate crashed, was killed, or sent nonsense: none of its bytes count any more.
     fn gate_ended(&mut self, error: &FramingError) -> Result<bool, Failure> {
         tracing::error!("the gate ended: {error}; starting another");
@@ -230,6 +255,17 @@ mod tests {
 
     use super::*;
     use crate::vault::BATCH_MAX;
+
+    #[test]
+    fn the_vault_hands_the_secret_over_unread() {
+        // This process knows where the secret is and opens its file; whatever reads or holds a
+        // secret is not named here.
+        let program = include_str!("run.rs").split("#[cfg(test)]").next().unwrap();
+        assert!(program.contains("link_key::open_secret(store)"));
+        for word in ["SecretKey", "Pairing", "link_key::own", "read_secret", "link_key::pairing"] {
+            assert!(!program.contains(word), "{word}");
+        }
+    }
 
     #[test]
     fn gate_that_reads_no_reply_is_asked_for_no_more_calls() {

@@ -5,7 +5,9 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
     os::{fd::AsFd, unix::net::UnixStream},
+    path::Path,
     process::ExitCode,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,8 +16,9 @@ use anyhow::Context as _;
 use nix::poll::{PollFd, PollTimeout, poll};
 use protocol::{
     bounded::Text,
-    message::{Answer, Request},
+    message::{Answer, Message as _, Request},
     port::{Cable, CableEvent, PortSpec},
+    secure::{Entropy, Pairing, PublicKey, SecretKey},
     session::{Event, SendError, Side},
     time::Instant,
 };
@@ -27,27 +30,42 @@ use crate::{
     intake::{Intake, worker::Job},
 };
 
-/// Answers that wait for room in their lane: one for each request in work.
-const OUTBOX_MAX: usize = 2 * PENDING_MAX;
+/// Bytes of answers that wait for room in their lanes, beyond which none is fetched from the vault.
+/// One answer may pass it, and what the intake refused meanwhile costs no answer yet.
+const OUTBOX_BYTES_MAX: usize = 512 * 1024;
+/// What an answer costs while it waits, beside its bytes.
+const OUTBOX_EACH: usize = 128;
 
-/// The gate process: standard input is the socket to the vault.
-pub fn run(link: PortSpec) -> anyhow::Result<ExitCode> {
+/// The gate process: standard input is the socket to the vault, standard output the open file with
+/// the secret of the link, which the vault opened and never reads.
+pub fn run(link: PortSpec, peer: PublicKey, entropy: Entropy) -> anyhow::Result<ExitCode> {
+    let pairing = Pairing { secret: take_secret()?, peer };
     let socket = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
     let program = std::env::current_exe().context("cannot find the signer's own program")?;
     let mut boot_id = [0; 8];
     openssl::rand::rand_bytes(&mut boot_id)?;
     let vault = Framed::new(UnixStream::from(socket)).context("the socket to the vault")?;
     Driver {
-        cable: Cable::open(link, Side::Signer, u64::from_be_bytes(boot_id)),
+        cable: Cable::open(link, Side::Signer, u64::from_be_bytes(boot_id), pairing, entropy),
         intake: Intake::spawn(&program).context("cannot start the intake worker")?,
         vault,
         gate: Gate::default(),
-        outbox: VecDeque::new(),
+        outbox: Outbox::default(),
         calls: VecDeque::new(),
         jobs: VecDeque::new(),
         started: std::time::Instant::now(),
+        left: Left::default(),
     }
     .run()
+}
+
+/// Reads the secret and closes its file, so that nothing that this process starts has it.
+fn take_secret() -> anyhow::Result<SecretKey> {
+    let standard_output = std::io::stdout();
+    let file = File::from(standard_output.as_fd().try_clone_to_owned().context("the link's key")?);
+    let nowhere = File::options().write(true).open("/dev/null").context("cannot open /dev/null")?;
+    nix::unistd::dup2_stdout(&nowhere).context("cannot close the link's key")?;
+    Ok(crate::link_key::read_secret(file, Path::new("link/secret"))?)
 }
 
 struct Driver {
@@ -56,12 +74,20 @@ struct Driver {
     vault: Framed,
     gate: Gate,
     /// Answers that the session did not take yet.
-    outbox: VecDeque<Answer>,
+    outbox: Outbox,
     /// Calls that the socket did not take yet.
     calls: VecDeque<Tagged<Call>>,
     /// Jobs that the intake did not take yet; the gate bounds them by [`PENDING_MAX`].
     jobs: VecDeque<(u64, Job)>,
     started: std::time::Instant,
+    /// Whether events of the cable, or replies of the vault, were left for want of room.
+    left: Left,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Left {
+    events: bool,
+    replies: bool,
 }
 
 impl Driver {
@@ -69,9 +95,7 @@ impl Driver {
         loop {
             self.wait()?;
             self.cable.turn();
-            while let Some(event) = self.cable.poll_event() {
-                self.on_cable(event);
-            }
+            self.left.events = !self.take_events();
             self.turn_intake()?;
             while let Some((tag, outcome)) = self.intake.poll_verdict() {
                 let action = self.gate.on_verdict(tag, outcome);
@@ -90,7 +114,11 @@ impl Driver {
         let now = self.now();
         let cable_in = self.cable.timeout();
         let intake_in = self.intake.poll_timeout().map(|at| at.saturating_since(now));
-        let timeout = cable_in.into_iter().chain(intake_in).min();
+        // Nothing rings for what was left; it is fetched as soon as there is room again.
+        let fetch =
+            self.left.events && self.has_room() || self.left.replies && self.outbox.has_room();
+        let fetch_in = fetch.then_some(Duration::ZERO);
+        let timeout = cable_in.into_iter().chain(intake_in).chain(fetch_in).min();
         let timeout = match timeout {
             // Rounded up, so that a timer is due when we wake.
             Some(duration) => PollTimeout::try_from(duration + Duration::from_micros(999))
@@ -108,6 +136,21 @@ impl Driver {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno).context("cannot wait for the cable"),
         }
+    }
+
+    /// Whether more is to be taken from the cable: not while requests or answers pile up, since a
+    /// frontend that asks and does not listen must not fill the memory.
+    fn has_room(&self) -> bool {
+        self.gate.has_room() && self.calls.len() < PENDING_MAX && self.outbox.has_room()
+    }
+
+    /// Takes what the cable has; false if some of it was left for want of room.
+    fn take_events(&mut self) -> bool {
+        while self.has_room() {
+            let Some(event) = self.cable.poll_event() else { return true };
+            self.on_cable(event);
+        }
+        false
     }
 
     fn on_cable(&mut self, event: CableEvent<Request>) {
@@ -128,6 +171,10 @@ impl Driver {
                 self.jobs.clear();
                 self.say_link(false, format!("the frontend is away: {reason}"));
             }
+            CableEvent::Session(Event::Refused { failure }) => {
+                tracing::error!("no session with a frontend: {failure}");
+                self.say_link(false, format!("no session with a frontend: {failure}"));
+            }
             CableEvent::Session(Event::Incompatible { theirs: (min, max) }) => {
                 let text = format!(
                     "the frontend speaks protocol versions {min} to {max}, this signer {} to {}; \
@@ -137,6 +184,12 @@ impl Driver {
                 );
                 tracing::error!("{text}");
                 self.say_link(false, text);
+            }
+            CableEvent::Session(Event::Occupied) => {
+                let text = "another signer already talks to this frontend; this one waits until \
+                            that one is gone: stop one of the two";
+                tracing::error!("{text}");
+                self.say_link(false, text.into());
             }
             CableEvent::Session(Event::Undecodable { lane, error }) => {
                 tracing::warn!(?lane, %error, "bytes that are no message were dropped");
@@ -161,12 +214,7 @@ impl Driver {
             None => {}
             Some(Action::Call(call)) => self.calls.push_back(call),
             Some(Action::Vet(tag, job)) => self.jobs.push_back((tag, job)),
-            Some(Action::Answer(answer)) if self.outbox.len() < OUTBOX_MAX => {
-                self.outbox.push_back(answer);
-            }
-            Some(Action::Answer(_)) => {
-                tracing::warn!("the frontend takes no answers; one is dropped, it will ask again");
-            }
+            Some(Action::Answer(answer)) => self.outbox.push(answer),
         }
     }
 
@@ -200,32 +248,36 @@ impl Driver {
             }
             Err(error) => return Err(error).context("cannot hear the vault"),
         }
-        loop {
+        // What is not fetched waits at the vault, which then takes no more calls.
+        self.left.replies = true;
+        while self.outbox.has_room() {
             match self.vault.recv::<Tagged<Reply>>() {
                 Ok(Some(reply)) => {
                     let action = self.gate.on_reply(reply, unix_s());
                     self.act(action);
                 }
-                Ok(None) => return Ok(true),
+                Ok(None) => {
+                    self.left.replies = false;
+                    break;
+                }
                 Err(FramingError::Closed | FramingError::CutOff { .. }) => return Ok(false),
                 Err(error) => return Err(error).context("cannot hear the vault"),
             }
         }
+        Ok(true)
     }
 
     /// Hands answers to the session, oldest first, as far as their lanes take them.
     fn flush(&mut self) {
-        let mut kept = VecDeque::new();
         let mut sent = false;
-        for answer in self.outbox.drain(..) {
+        for answer in self.outbox.take() {
             match self.cable.send(&answer) {
                 Ok(()) => sent = true,
-                Err(SendError::LaneFull { .. }) => kept.push_back(answer),
+                Err(SendError::LaneFull { .. }) => self.outbox.push(answer),
                 Err(SendError::NotUp) => {} // the frontend asks again
                 Err(error) => tracing::error!(%error, "an answer cannot be sent"),
             }
         }
-        self.outbox = kept;
         if sent {
             self.cable.turn();
         }
@@ -234,6 +286,35 @@ impl Driver {
     fn now(&self) -> Instant {
         let micros = self.started.elapsed().as_micros();
         Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+}
+
+/// Answers that the session did not take yet, oldest first.
+#[derive(Default)]
+struct Outbox {
+    answers: VecDeque<Answer>,
+    bytes: usize,
+}
+
+impl Outbox {
+    fn has_room(&self) -> bool {
+        self.bytes < OUTBOX_BYTES_MAX
+    }
+
+    fn push(&mut self, answer: Answer) {
+        // What the vault sent has an encoding.
+        let length = answer.to_bytes().map_or(0, |bytes| bytes.len());
+        self.bytes += length + OUTBOX_EACH;
+        self.answers.push_back(answer);
+    }
+
+    fn take(&mut self) -> VecDeque<Answer> {
+        self.bytes = 0;
+        std::mem::take(&mut self.answers)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 

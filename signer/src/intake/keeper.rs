@@ -43,7 +43,7 @@ pub const JOBS_MAX: usize = 64;
 /// Jobs that a worker is given ahead: enough for the time in which the gate does other things.
 const AHEAD_MAX: usize = 8;
 /// Bytes of jobs held at once; the gate stays within 16 MiB whatever comes.
-const JOB_BYTES_MAX: usize = 4 * 1024 * 1024;
+const JOB_BYTES_MAX: usize = 512 * 1024;
 /// After so many jobs a worker is replaced, so that nothing it gathered lives for long.
 const WORKER_JOBS_MAX: u64 = 4096;
 
@@ -382,7 +382,7 @@ impl From<Verdict> for Outcome {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Csr(vetted) => Self::Csr(Box::new(vetted)),
-            Verdict::OpenPgp(vetted) => Self::OpenPgp(Box::new(vetted)),
+            Verdict::OpenPgp(vetted) => Self::OpenPgp(vetted),
             Verdict::Refused { code, text } => Self::Refused(Refusal::new(code, text.to_string())),
         }
     }

@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// CA/B TLS BR 6.1.5: at least 2048 bits, a multiple of 8.
-pub(super) const RSA_BITS_MIN: u32 = 2048;
+pub(crate) const RSA_BITS_MIN: u32 = 2048;
 /// OpenSSL verifies no signature past this modulus (`OPENSSL_RSA_MAX_MODULUS_BITS`).
-pub(super) const RSA_BITS_MAX: u32 = 16384;
+pub(crate) const RSA_BITS_MAX: u32 = 16384;
 /// CA/B TLS BR 6.1.6: the exponent is odd, 2^16 + 1 or more and below 2^256.
 const RSA_EXPONENT_MIN: u32 = 65537;
 const RSA_EXPONENT_BITS_MAX: i32 = 256;

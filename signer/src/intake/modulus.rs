@@ -233,7 +233,7 @@ fn first_guess(number: &BigNumRef) -> Result<BigNum, ErrorStack> {
     high.rshift(number, 2 * half)?;
     // At most 53 bits are left.
     let high = high.to_vec().iter().fold(0, |sum, octet| 256 * sum + u64::from(*octet));
-    let top = BigNum::from_slice(&(high.isqrt() + u64::from(high > 0)).to_be_bytes())?;
+    let top = BigNum::from_slice(&(high.isqrt() + 1).to_be_bytes())?;
     let mut guess = BigNum::new()?;
     guess.lshift(&top, half)?;
     Ok(guess)

@@ -3,56 +3,70 @@
 //!
 //! What leaves is plain: the primary key's own packet, the approved user IDs, and the pieces of a
 //! minimal certificate that can be joined by concatenation. Nothing here reads the clock: the
-//! caller says what time it is. No certification is made here. Every control has its id in a
-//! comment, an accept test and a reject test.
+//! caller says what time it is. No certification is made here. Whatever the bytes are, no more is
+//! parsed, kept or verified than [`Limits`] says. Every control has its id in a comment, an accept
+//! test and a reject test.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use openssl::bn::BigNum;
 use protocol::{
     bounded::{Bytes, List, Text},
-    message::{CERTIFICATE_MAX, NAMES_MAX, OPENPGP_KEY_MAX, RefusalCode},
+    message::{ApprovedUserId, CERTIFICATE_MAX, OPENPGP_KEY_MAX, RefusalCode, USER_IDS_MAX},
+    user_id::{self, SelectFault},
 };
 use sequoia_openpgp::{
     Cert, Packet,
-    cert::ValidCert,
-    crypto::mpi,
     packet::{
-        Key, Signature, Tag, UserID,
+        Key,
         key::{PrimaryRole, PublicParts},
     },
     parse::{Dearmor, PacketParserBuilder, PacketParserResult, Parse},
     policy::StandardPolicy,
     serialize::SerializeInto,
-    types::{Curve, HashAlgorithm},
+    types::HashAlgorithm,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    intake::{key, text},
-    refusal::Refusal,
-};
+use crate::refusal::Refusal;
+
+pub mod kind;
+pub(crate) mod packets;
+mod parts;
+
+use kind::KeyKind;
+use packets::{Raw, tag};
+use parts::{Checks, Kept};
 
 /// The packet of a primary key; of RSA-16384 it has 2,066 bytes.
 pub const PRIMARY_MAX: usize = 4096;
-/// One certification by our own key; by RSA-4096 with the longest terms it has 978 bytes, by
-/// Ed25519 without any 190.
-pub const CERTIFICATION_MAX: usize = 1024;
-/// Packets of one certificate. Those with tens of thousands exist only to hurt their readers.
-const PACKETS_MAX: usize = 2048;
 
 const _: () = assert!(PRIMARY_MAX < OPENPGP_KEY_MAX);
+
+/// What one vetting may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the key.
+    pub bytes: usize,
+    /// Packets of the key. Those with tens of thousands exist only to hurt their readers.
+    pub packets: usize,
+    /// Signatures of the owner that are verified. Each part needs one, and one for each
+    /// revocation; on the slowest curve, 192 take half a second.
+    pub checks: usize,
+}
+
+impl Limits {
+    /// For what comes over the cable.
+    pub const WIRE: Self = Self { bytes: OPENPGP_KEY_MAX, packets: 4096, checks: 192 };
+}
 
 /// A key whose owner certified each of these user IDs. Only [`vet`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VettedOpenPgp {
     fingerprint: Text<64>,
     primary: Bytes<PRIMARY_MAX>,
-    user_ids: List<Text<256>, NAMES_MAX>,
+    user_ids: List<Text<256>, USER_IDS_MAX>,
     key_expires: Option<i64>,
+    can_encrypt: bool,
     minimal: Minimal,
 }
 
@@ -68,7 +82,8 @@ impl VettedOpenPgp {
         &self.primary
     }
 
-    /// The user IDs that were asked for and are valid, in the order of the request.
+    /// The user IDs that were approved and are valid, in the order of the request and the bytes
+    /// of the key.
     pub fn user_ids(&self) -> &[Text<256>] {
         &self.user_ids
     }
@@ -78,79 +93,105 @@ impl VettedOpenPgp {
         self.key_expires
     }
 
+    /// Whether it has a valid part that can be encrypted to.
+    pub fn can_encrypt(&self) -> bool {
+        self.can_encrypt
+    }
+
     /// The certificate without anything that nobody asked for.
     pub fn minimal(&self) -> &Minimal {
         &self.minimal
     }
 }
 
-/// A certificate in pieces, so that certifications can be put in without parsing it again.
+/// A certificate in pieces, so that signatures can be put in without parsing it again. // stored
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Minimal {
     head: Bytes<OPENPGP_KEY_MAX>,
-    user_ids: List<Bytes<OPENPGP_KEY_MAX>, NAMES_MAX>,
+    user_ids: List<Bytes<OPENPGP_KEY_MAX>, USER_IDS_MAX>,
     tail: Bytes<OPENPGP_KEY_MAX>,
 }
 
 impl Minimal {
-    /// The certificate with `certifications[n]`, whole signature packets, after the `n`th user
-    /// ID and its self-signature. This is concatenation; it looks into nothing.
-    pub fn with_certifications(&self, certifications: &[impl AsRef<[u8]>]) -> Vec<u8> {
-        let mut bytes = self.head.to_vec();
-        for (index, user_id) in self.user_ids.iter().enumerate() {
-            bytes.extend_from_slice(user_id);
-            bytes
-                .extend_from_slice(certifications.get(index).map_or(&[], |packet| packet.as_ref()));
-        }
-        bytes.extend_from_slice(&self.tail);
-        bytes
+    /// The primary key with its direct-key signature.
+    pub fn head(&self) -> &[u8] {
+        &self.head
     }
 
-    /// `openpgp-size`: the answer, with our certifications of so many user IDs, fits the cable.
-    pub(crate) fn fits(&self, user_ids: usize) -> bool {
-        let certified = self.user_ids.iter().map(|user_id| user_id.len() + CERTIFICATION_MAX);
-        self.user_ids.len() == user_ids
-            && self.head.len() + certified.sum::<usize>() + self.tail.len() <= CERTIFICATE_MAX
+    /// Each user ID with its self-signature.
+    pub fn user_ids(&self) -> &[Bytes<OPENPGP_KEY_MAX>] {
+        &self.user_ids
+    }
+
+    /// The subkeys with their bindings and revocations.
+    pub fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
+    /// How long it is.
+    pub fn length(&self) -> usize {
+        let user_ids: usize = self.user_ids.iter().map(|user_id| user_id.len()).sum();
+        self.head.len() + user_ids + self.tail.len()
     }
 }
 
-/// Vets `key` and the user IDs that were asked for, as of `now`.
+/// Vets `key` and chooses the user IDs that were `asked` for, as of `now`.
 pub fn vet(
     key: &[u8],
-    user_ids: &[impl AsRef<str>],
+    asked: &[ApprovedUserId],
     now: SystemTime,
+    limits: &Limits,
 ) -> Result<VettedOpenPgp, Refusal> {
-    let cert = read(key)?;
-    check_primary(cert.primary_key().key(), now)?;
-    let policy = policy(now);
-    let valid = check_certificate(&cert, &policy, now)?;
-    let asked = check_asked(user_ids)?;
+    let packets = read(key, limits)?;
+    let primary = primary(packets[0], now)?;
+    let parts = parts::group(&packets);
+    let chosen = choose(&parts, asked)?;
 
-    let mut kept = Vec::new();
-    for user_id in asked.iter() {
-        kept.push(user_id_with_self_signature(&cert, &policy, now, user_id)?);
-    }
-    let primary = packet_bytes(cert.primary_key().key().clone().into())?;
-    let minimal = minimal(&primary, kept, &valid)?;
-    if !minimal.fits(asked.len()) {
-        return Err(bad_user_id("too many in one request for a key of this size; name fewer"));
-    }
-    Ok(VettedOpenPgp {
+    let mut checks = Checks::new(&primary, now, limits.checks);
+    let kept = Kept::of(&parts, &chosen, &mut checks)?;
+    let parsed = |packets: Vec<Packet>| {
+        Cert::from_packets(packets.into_iter())
+            .map_err(|error| malformed(format!("it cannot be parsed: {error}")))
+    };
+    let policy = policy(now);
+    let cert = parsed(kept.packets(&primary, true))?;
+    let facts = check_certificate(&cert, &kept, &policy, now)?;
+    // What leaves is a key of its own: its readers see no other user ID.
+    let cert = parsed(kept.packets(&primary, false))?;
+    let alone = check_certificate(&cert, &kept, &policy, now)?;
+    let ends = [facts.expires, alone.expires];
+
+    let user_ids = kept.asked.iter().map(|part| {
+        let text = std::str::from_utf8(part.user_id.value()).map_err(|_| no_text())?;
+        Text::try_from(text).map_err(too_long)
+    });
+    let user_ids: Vec<_> = user_ids.collect::<Result<_, _>>()?;
+    let primary = packet_bytes(primary.into())?;
+    let vetted = VettedOpenPgp {
         fingerprint: Text::truncated(&cert.fingerprint().to_hex()),
+        minimal: minimal(&primary, &kept, &cert, &policy, now)?,
         primary: primary.try_into().map_err(too_long)?,
-        user_ids: asked,
-        key_expires: valid.primary_key().key_expiration_time().map(unix_seconds),
-        minimal,
-    })
+        user_ids: user_ids.try_into().map_err(too_long)?,
+        key_expires: ends.into_iter().flatten().min(),
+        can_encrypt: facts.can_encrypt && alone.can_encrypt,
+    };
+    // `openpgp-size`
+    match vetted.minimal.length() {
+        0..=CERTIFICATE_MAX => Ok(vetted),
+        length => Err(malformed(format!(
+            "what is needed of it has {length} bytes, at most {CERTIFICATE_MAX} fit an answer; \
+             name fewer user IDs"
+        ))),
+    }
 }
 
 //------------ Structure -----------------------------------------------------
 
-/// `openpgp-binary`, `openpgp-one`, `openpgp-public`: the packets of one certificate, none of
-/// them secret.
-fn read(bytes: &[u8]) -> Result<Cert, Refusal> {
-    if bytes.len() > OPENPGP_KEY_MAX {
-        return Err(malformed(format!("{} bytes, at most {OPENPGP_KEY_MAX}", bytes.len())));
+/// `openpgp-binary`, `openpgp-public`, `openpgp-one`: the packets of one certificate, none of
+/// them secret, the primary key first.
+fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Vec<Raw<'a>>, Refusal> {
+    if bytes.len() > limits.bytes {
+        return Err(malformed(format!("{} bytes, at most {}", bytes.len(), limits.bytes)));
     }
     if bytes.starts_with(b"-----BEGIN PGP PRIVATE") {
         return Err(secret());
@@ -159,205 +200,194 @@ fn read(bytes: &[u8]) -> Result<Cert, Refusal> {
     if bytes.first().is_none_or(|first| first & 0x80 == 0) {
         return Err(malformed("it is not binary OpenPGP; if it is armoured, send what is inside"));
     }
-    let mut packets = Vec::new();
-    let unreadable = |error| malformed(format!("it cannot be parsed: {error}"));
-    let builder = PacketParserBuilder::from_bytes(bytes).map_err(unreadable)?;
-    let mut next = builder.dearmor(Dearmor::Disabled).build().map_err(unreadable)?;
-    while let PacketParserResult::Some(parser) = next {
-        let (packet, rest) = parser.next().map_err(unreadable)?;
-        match packet.tag() {
-            Tag::SecretKey | Tag::SecretSubkey => return Err(secret()),
-            Tag::PublicKey if packets.is_empty() => {}
-            Tag::PublicKey => return Err(malformed("it holds more than one key")),
-            Tag::Signature | Tag::UserID | Tag::UserAttribute | Tag::PublicSubkey | Tag::Trust
-                if !packets.is_empty() => {}
-            Tag::Marker | Tag::Padding => {
-                next = rest;
-                continue;
+    let packets = packets::split(bytes, limits.packets)?;
+    if packets.iter().any(|raw| matches!(raw.tag, tag::SECRET_KEY | tag::SECRET_SUBKEY)) {
+        return Err(secret());
+    }
+    for (at, raw) in packets.iter().enumerate() {
+        match raw.tag {
+            tag::PUBLIC_KEY if at == 0 => {}
+            tag::PUBLIC_KEY => {
+                let text = "there is more than one key; export exactly one";
+                return Err(refuse(RefusalCode::OpenPgpSeveral, text));
             }
+            _ if at == 0 => return Err(malformed("it does not begin with a public key")),
+            tag::SIGNATURE
+            | tag::USER_ID
+            | tag::USER_ATTRIBUTE
+            | tag::PUBLIC_SUBKEY
+            | tag::TRUST
+            | tag::MARKER
+            | tag::PADDING => {}
             other => {
                 return Err(malformed(format!("a packet of type {other} does not belong there")));
             }
         }
-        if packets.len() == PACKETS_MAX {
-            return Err(malformed(format!(
-                "more than {PACKETS_MAX} packets; send a minimal export"
-            )));
-        }
-        packets.push(packet);
-        next = rest;
     }
-    // `openpgp-version`: older keys are not understood, so they come as unknown packets.
-    if let Some(Packet::Unknown(_)) = packets.first() {
-        return Err(bad_key("its version is none of 4 and 6; make a new key"));
-    }
-    Cert::from_packets(packets.into_iter()).map_err(unreadable)
+    Ok(packets)
 }
 
-//------------ The primary key -----------------------------------------------
-
-/// `openpgp-algorithm`: RSA of 2048 bits or more, Ed25519, or ECDSA on NIST's and Brainpool's
-/// curves.
-pub(crate) fn check_algorithm(key: &Key<PublicParts, PrimaryRole>) -> Result<(), Refusal> {
-    use Curve::{BrainpoolP256, BrainpoolP384, BrainpoolP512, NistP256, NistP384, NistP521};
-
-    if !matches!(key.version(), 4 | 6) {
-        return Err(bad_key(format!("its version is {}; 4 and 6 are accepted", key.version())));
-    }
-    match key.mpis() {
-        mpi::PublicKey::RSA { n, .. } => {
-            let bits = u32::try_from(n.bits()).unwrap_or(u32::MAX);
-            if !(key::RSA_BITS_MIN..=key::RSA_BITS_MAX).contains(&bits) {
-                return Err(bad_key(format!(
-                    "RSA of {bits} bits; {} to {} are accepted",
-                    key::RSA_BITS_MIN,
-                    key::RSA_BITS_MAX
-                )));
-            }
-            let flaw = BigNum::from_slice(n.value()).and_then(|n| key::modulus_flaw(&n));
-            match flaw.map_err(|error| bad_key(format!("it could not be checked: {error}")))? {
-                Some(flaw) => Err(bad_key(flaw)),
-                None => Ok(()),
-            }
-        }
-        mpi::PublicKey::EdDSA { curve: Curve::Ed25519, .. } | mpi::PublicKey::Ed25519 { .. } => {
-            Ok(())
-        }
-        mpi::PublicKey::ECDSA {
-            curve: NistP256 | NistP384 | NistP521 | BrainpoolP256 | BrainpoolP384 | BrainpoolP512,
-            ..
-        } => Ok(()),
-        _ => Err(bad_key(format!(
-            "its algorithm is {}; RSA, Ed25519, and ECDSA on NIST's or Brainpool's curves are \
-             accepted",
-            key.pk_algo()
-        ))),
-    }
+/// The only packet in `bytes`.
+pub(crate) fn one_packet(bytes: &[u8]) -> Option<Packet> {
+    let builder = PacketParserBuilder::from_bytes(bytes).ok()?.dearmor(Dearmor::Disabled);
+    let PacketParserResult::Some(parser) = builder.build().ok()? else { return None };
+    let (packet, rest) = parser.next().ok()?;
+    matches!(rest, PacketParserResult::EOF(_)).then_some(packet)
 }
 
-fn check_primary(key: &Key<PublicParts, PrimaryRole>, now: SystemTime) -> Result<(), Refusal> {
-    check_algorithm(key)?;
-    // `openpgp-not-yet`
+/// `openpgp-version`, `openpgp-not-yet`, and what [`KeyKind::of`] refuses.
+fn primary(raw: Raw<'_>, now: SystemTime) -> Result<Key<PublicParts, PrimaryRole>, Refusal> {
+    match raw.body.first() {
+        Some(4 | 6) => {}
+        Some(version) => {
+            let text = format!("its version is {version}; 4 and 6 are accepted; make a new key");
+            return Err(refuse(RefusalCode::OpenPgpVersion, text));
+        }
+        None => return Err(malformed("its primary key is empty")),
+    }
+    if raw.whole.len() > PRIMARY_MAX {
+        return Err(malformed(format!("its primary key has {} bytes", raw.whole.len())));
+    }
+    let Some(Packet::PublicKey(key)) = one_packet(raw.whole) else {
+        return Err(malformed("its primary key cannot be parsed"));
+    };
+    KeyKind::of(&key)?;
     if key.creation_time() > now {
-        return Err(bad_key(format!(
+        let text = format!(
             "it was made at {} and the signer's clock says {} (seconds since 1970); compare the \
              clocks",
             unix_seconds(key.creation_time()),
             unix_seconds(now)
-        )));
+        );
+        return Err(refuse(RefusalCode::OpenPgpKey, text));
     }
-    Ok(())
+    Ok(key)
 }
 
-/// `openpgp-sha1`: sequoia's standard policy as of `now`; old digests count for nothing, also
+//------------ User IDs ------------------------------------------------------
+
+/// `openpgp-user-id-form`, `openpgp-user-id`: which of the parts were asked for, in their order.
+fn choose(parts: &parts::Parts<'_>, asked: &[ApprovedUserId]) -> Result<Vec<usize>, Refusal> {
+    let held: Vec<&[u8]> = parts.user_ids.iter().map(|part| part.raw.body).collect();
+    user_id::select(asked, &held).map_err(|fault| select_refusal(&fault))
+}
+
+/// The refusal of user IDs that cannot be chosen.
+pub(crate) fn select_refusal(fault: &SelectFault) -> Refusal {
+    let code = match fault.is_form() {
+        true => RefusalCode::OpenPgpUserIdForm,
+        false => RefusalCode::OpenPgpUserId,
+    };
+    Refusal::new(code, format!("the user IDs: {fault}"))
+}
+
+//------------ The certificate as a whole ------------------------------------
+
+/// `openpgp-digest`: sequoia's standard policy as of `now`; old digests count for nothing, also
 /// where it would still take them.
 pub(crate) fn policy(now: SystemTime) -> StandardPolicy<'static> {
     let mut policy = StandardPolicy::at(now);
-    for old in [HashAlgorithm::MD5, HashAlgorithm::SHA1, HashAlgorithm::RipeMD] {
+    for old in OLD_DIGESTS {
         policy.reject_hash(old);
     }
     policy
 }
 
-fn check_certificate<'a>(
-    cert: &'a Cert,
-    policy: &'a StandardPolicy<'a>,
+const OLD_DIGESTS: [HashAlgorithm; 3] =
+    [HashAlgorithm::MD5, HashAlgorithm::SHA1, HashAlgorithm::RipeMD];
+
+/// What the self-signatures say.
+struct Facts {
+    expires: Option<i64>,
+    can_encrypt: bool,
+}
+
+fn check_certificate(
+    cert: &Cert,
+    kept: &Kept,
+    policy: &StandardPolicy<'_>,
     now: SystemTime,
-) -> Result<ValidCert<'a>, Refusal> {
-    // `openpgp-revoked`: whatever its reason, date and digest, as long as it is the owner's.
-    if cert.primary_key().self_revocations().next().is_some() {
-        return Err(bad_key("it is revoked"));
-    }
-    let valid = cert.with_policy(policy, now).map_err(|error| {
-        bad_key(format!("it has no valid self-signature (SHA-1 does not count): {error}"))
+) -> Result<Facts, Refusal> {
+    let valid = cert.with_policy(policy, now).map_err(|error| match kept.old_digest {
+        true => {
+            let text = "its self-signatures use SHA-1 or older, which count for nothing";
+            refuse(RefusalCode::OpenPgpDigest, text)
+        }
+        false => {
+            refuse(RefusalCode::OpenPgpKey, format!("it has no valid self-signature: {error}"))
+        }
     })?;
     // `openpgp-expired`
     if let Err(error) = valid.alive() {
-        return Err(bad_key(format!("it is not valid now: {error}")));
+        return Err(expired_or_not_yet(&error));
     }
-    // `openpgp-certifies`: without key flags a primary key can do everything (RFC 9580 5.2.3.29).
+    // `openpgp-cannot-certify`: without key flags a primary key can do everything (RFC 9580
+    // 5.2.3.29).
     if valid.primary_key().key_flags().is_some_and(|flags| !flags.for_certification()) {
-        return Err(bad_key("its primary key may not certify, so it cannot hold user IDs"));
+        let text = "its primary key may not certify, so it cannot hold user IDs";
+        return Err(refuse(RefusalCode::OpenPgpCannotCertify, text));
     }
-    Ok(valid)
+    // The first end that anything says: readers differ in which self-signature they believe.
+    let primary = cert.primary_key().key().clone();
+    let own =
+        kept.asked.iter().filter_map(|part| part.self_signature.key_expiration_time(&primary));
+    let expires = own.chain(valid.primary_key().key_expiration_time()).min();
+    if expires.is_some_and(|expires| expires <= now) {
+        return Err(refuse(RefusalCode::OpenPgpExpired, "it has expired"));
+    }
+    let can_encrypt = valid.keys().alive().revoked(false).any(|key| match key.key_flags() {
+        Some(flags) => flags.for_transport_encryption() || flags.for_storage_encryption(),
+        None => key.key().pk_algo().for_encryption(),
+    });
+    Ok(Facts { expires: expires.map(unix_seconds), can_encrypt })
 }
 
-//------------ User IDs ------------------------------------------------------
+fn expired_or_not_yet(error: &anyhow::Error) -> Refusal {
+    use sequoia_openpgp::Error;
 
-/// `openpgp-asked`: at least one, each once, in characters that a person can see.
-pub(crate) fn check_asked(
-    user_ids: &[impl AsRef<str>],
-) -> Result<List<Text<256>, NAMES_MAX>, Refusal> {
-    if user_ids.is_empty() {
-        return Err(bad_user_id("none was asked for"));
+    match error.downcast_ref::<Error>() {
+        Some(Error::Expired(at)) => refuse(
+            RefusalCode::OpenPgpExpired,
+            format!("it expired at {} (seconds since 1970)", unix_seconds(*at)),
+        ),
+        _ => refuse(RefusalCode::OpenPgpKey, format!("it is not valid now: {error}")),
     }
-    let mut seen = HashSet::new();
-    let mut asked = Vec::new();
-    for user_id in user_ids {
-        let user_id = user_id.as_ref();
-        text::check_printable(user_id)
-            .map_err(|error| bad_user_id(format!("`{}` {error}", user_id.escape_debug())))?;
-        if !seen.insert(user_id) {
-            return Err(bad_user_id(format!("`{user_id}` is asked for twice")));
-        }
-        asked.push(Text::try_from(user_id).map_err(|error| bad_user_id(error.to_string()))?);
-    }
-    asked.try_into().map_err(|_| bad_user_id(format!("more than {NAMES_MAX} are asked for")))
-}
-
-/// `openpgp-user-id`: it is in the key, byte for byte, certified by the owner and not revoked.
-fn user_id_with_self_signature(
-    cert: &Cert,
-    policy: &StandardPolicy<'_>,
-    now: SystemTime,
-    asked: &str,
-) -> Result<Vec<u8>, Refusal> {
-    let user_id = cert
-        .userids()
-        .find(|user_id| user_id.userid().value() == asked.as_bytes())
-        .ok_or_else(|| bad_user_id(format!("`{asked}` is not in the key, byte for byte")))?;
-    let self_signature = user_id.binding_signature(policy, now).map_err(|error| {
-        bad_user_id(format!(
-            "`{asked}` has no valid self-signature (SHA-1 does not count): {error}"
-        ))
-    })?;
-    // A later self-signature takes a revocation back; a revocation dated after our own clock
-    // counts, because it is our clock that may be wrong.
-    let signed = self_signature.signature_creation_time();
-    if user_id.self_revocations().any(|revoked| revoked.signature_creation_time() >= signed) {
-        return Err(bad_user_id(format!("`{asked}` is revoked")));
-    }
-    let mut bytes = packet_bytes(UserID::from(asked).into())?;
-    bytes.extend(packet_bytes(self_signature.clone().into())?);
-    Ok(bytes)
 }
 
 //------------ What leaves ---------------------------------------------------
 
-/// The newest valid self-signature of each part, and the subkeys that can be used now.
+/// The newest valid self-signature of each part that was asked for, and every subkey with its
+/// binding; third-party signatures, photos and other user IDs stay behind.
 fn minimal(
     primary: &[u8],
-    user_ids: Vec<Vec<u8>>,
-    valid: &ValidCert<'_>,
+    kept: &Kept,
+    cert: &Cert,
+    policy: &StandardPolicy<'_>,
+    now: SystemTime,
 ) -> Result<Minimal, Refusal> {
     let mut head = primary.to_vec();
-    if let Ok(direct) = valid.direct_key_signature() {
+    if let Some(direct) = &kept.direct {
         head.extend(packet_bytes(direct.clone().into())?);
     }
-    let mut tail = Vec::new();
-    for subkey in valid.keys().subkeys() {
-        let revoked = subkey.self_revocations().next().is_some();
-        if revoked || subkey.alive().is_err() {
-            continue;
-        }
-        let binding: Signature = subkey.binding_signature().clone();
-        tail.extend(packet_bytes(subkey.key().clone().into())?);
-        tail.extend(packet_bytes(binding.into())?);
+    let mut user_ids: Vec<Bytes<OPENPGP_KEY_MAX>> = Vec::new();
+    for part in &kept.asked {
+        let mut bytes = packet_bytes(part.user_id.clone().into())?;
+        bytes.extend(packet_bytes(part.self_signature.clone().into())?);
+        user_ids.push(bytes.try_into().map_err(too_long)?);
     }
-    let user_ids: Result<Vec<_>, _> = user_ids.into_iter().map(Bytes::try_from).collect();
+    let mut tail = Vec::new();
+    for subkey in cert.keys().subkeys() {
+        let Ok(binding) = subkey.binding_signature(policy, now) else { continue };
+        tail.extend(packet_bytes(subkey.key().clone().into())?);
+        // A revocation goes along: those who have the subkey must learn of it.
+        if let Some(revocation) = subkey.self_revocations().next() {
+            tail.extend(packet_bytes(revocation.clone().into())?);
+        }
+        tail.extend(packet_bytes(binding.clone().into())?);
+    }
     Ok(Minimal {
         head: head.try_into().map_err(too_long)?,
-        user_ids: user_ids.and_then(List::try_from).map_err(too_long)?,
+        user_ids: user_ids.try_into().map_err(too_long)?,
         tail: tail.try_into().map_err(too_long)?,
     })
 }
@@ -374,15 +404,21 @@ fn unix_seconds(time: SystemTime) -> i64 {
 
 //------------ Refusals ------------------------------------------------------
 
+/// A refusal of the key by `code`.
+pub(crate) fn refuse(code: RefusalCode, text: impl AsRef<str>) -> Refusal {
+    Refusal::new(code, format!("the OpenPGP key: {}", text.as_ref()))
+}
+
 fn malformed(text: impl AsRef<str>) -> Refusal {
-    Refusal::new(
-        RefusalCode::OpenPgpMalformed,
-        format!("not one OpenPGP public key: {}", text.as_ref()),
-    )
+    refuse(RefusalCode::OpenPgpMalformed, text)
 }
 
 fn too_long(error: impl std::fmt::Display) -> Refusal {
     malformed(error.to_string())
+}
+
+fn no_text() -> Refusal {
+    malformed("a user ID is not UTF-8")
 }
 
 fn secret() -> Refusal {
@@ -391,14 +427,6 @@ fn secret() -> Refusal {
         "the upload holds secret key material; it was thrown away, but it travelled: revoke this \
          key, make a new one, and export the public key only",
     )
-}
-
-fn bad_key(text: impl AsRef<str>) -> Refusal {
-    Refusal::new(RefusalCode::OpenPgpKey, format!("the OpenPGP key: {}", text.as_ref()))
-}
-
-fn bad_user_id(text: impl AsRef<str>) -> Refusal {
-    Refusal::new(RefusalCode::OpenPgpUserId, format!("the user IDs: {}", text.as_ref()))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use nix::{
 };
 use protocol::{
     bounded::{Bytes, List, Text},
-    message::{CSR_MAX, NAMES_MAX, OPENPGP_KEY_MAX, RefusalCode},
+    message::{ApprovedUserId, CSR_MAX, OPENPGP_KEY_MAX, RefusalCode, USER_IDS_MAX},
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ use crate::{
     framing::{Framed, FramingError},
     intake::{
         csr::{self, VettedCsr},
-        openpgp::{self, VettedOpenPgp},
+        openpgp::{self, Limits, VettedOpenPgp},
         spkac,
     },
     refusal::Refusal,
@@ -54,8 +54,8 @@ pub enum Job {
     OpenPgp {
         /// One transferable public key, binary.
         key: Bytes<OPENPGP_KEY_MAX>,
-        /// The user IDs that were asked for.
-        user_ids: List<Text<256>, NAMES_MAX>,
+        /// The user IDs that were approved.
+        user_ids: List<ApprovedUserId, USER_IDS_MAX>,
         /// What time it is, in seconds since 1970-01-01 UTC.
         unix_s: u64,
     },
@@ -67,7 +67,7 @@ impl Job {
         match self {
             Self::Csr(bytes) | Self::Spkac(bytes) => bytes.len(),
             Self::OpenPgp { key, user_ids, .. } => {
-                key.len() + user_ids.iter().map(|user_id| user_id.len()).sum::<usize>()
+                key.len() + std::mem::size_of_val::<[ApprovedUserId]>(user_ids)
             }
         }
     }
@@ -77,7 +77,7 @@ impl Job {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Verdict {
     Csr(VettedCsr),
-    OpenPgp(VettedOpenPgp),
+    OpenPgp(Box<VettedOpenPgp>),
     Refused { code: RefusalCode, text: Text<1024> },
 }
 
@@ -173,8 +173,8 @@ fn vet(job: Job) -> Verdict {
         Job::Csr(csr) => csr::vet(&csr).map(Verdict::Csr),
         Job::Spkac(spkac) => spkac::vet(&spkac).map(Verdict::Csr),
         Job::OpenPgp { key, user_ids, unix_s } => {
-            let user_ids: Vec<&str> = user_ids.iter().map(|user_id| &**user_id).collect();
-            openpgp::vet(&key, &user_ids, system_time(unix_s)).map(Verdict::OpenPgp)
+            openpgp::vet(&key, &user_ids, system_time(unix_s), &Limits::WIRE)
+                .map(|vetted| Verdict::OpenPgp(Box::new(vetted)))
         }
     };
     vetted.unwrap_or_else(|Refusal { code, text }| Verdict::Refused {
@@ -230,8 +230,13 @@ pub(super) mod stand_in {
 
     /// Vets as the real one does, but the words in a request can break it, each by a real limit.
     fn fragile(job: Job) -> Verdict {
-        if let Job::Csr(csr) = &job {
-            match &csr[..] {
+        let words = match &job {
+            Job::Csr(csr) => Some(&csr[..]),
+            Job::OpenPgp { key, .. } => Some(&key[..]),
+            Job::Spkac(_) => None,
+        };
+        if let Some(words) = words {
+            match words {
                 b"eat memory" => {
                     let endless: Vec<u8> = vec![1; usize::try_from(MEMORY_MAX).unwrap()];
                     assert!(endless[endless.len() / 2] == 1);

@@ -2,10 +2,9 @@
 
 use protocol::message::{Digest, Name, RefusalCode, RequestId, Serial};
 use rusqlite::{Connection, Row, params};
-use serde::{Deserialize, Serialize};
 
-use super::AuthorityId;
-use crate::{calendar::UnixTime, fault::Fault, intake::openpgp::VettedOpenPgp, lint::LintedTbs};
+use super::{AuthorityId, openpgp};
+use crate::{calendar::UnixTime, fault::Fault, lint::LintedTbs};
 
 /// A TBS certificate that is on disk and may be signed, exactly once.
 #[derive(Debug)]
@@ -80,19 +79,6 @@ impl Intent {
     }
 }
 
-/// An OpenPGP certification that is on disk and may be made. // stored
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct OpenPgpIntent {
-    /// For which request.
-    pub request: RequestId,
-    /// The time of the certification.
-    pub at: UnixTime,
-    /// Its validity in days.
-    pub days: u32,
-    /// The key and the user IDs.
-    pub vetted: VettedOpenPgp,
-}
-
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -104,6 +90,11 @@ pub enum Outcome {
     Certified,
     /// A revocation.
     Revoked {
+        /// When.
+        at: UnixTime,
+    },
+    /// A certified user ID, or more, taken back.
+    CertificationRevoked {
         /// When.
         at: UnixTime,
     },
@@ -129,6 +120,7 @@ impl Outcome {
             Self::Issued => "issued",
             Self::Certified => "certified",
             Self::Revoked { .. } => "revoked",
+            Self::CertificationRevoked { .. } => "certification-revoked",
             Self::Refused { .. } => "refused",
             Self::Quarantined { .. } => "quarantined",
         }
@@ -142,7 +134,7 @@ pub struct Known {
     pub digest: Digest,
     /// What became of it.
     pub outcome: Outcome,
-    /// The certificate, X.509 or OpenPGP, if that is what became of it.
+    /// The certificate, X.509 or OpenPGP, or what takes one back, if that is what became of it.
     pub certificate: Option<Vec<u8>>,
 }
 
@@ -213,7 +205,7 @@ pub struct Revocation {
     pub shard: Option<u16>,
 }
 
-fn damaged(what: &str, why: impl ToString) -> Fault {
+pub(super) fn damaged(what: &str, why: impl ToString) -> Fault {
     Fault::Damaged { what: format!("a ledger row of table {what}"), why: why.to_string() }
 }
 
@@ -230,6 +222,7 @@ pub(super) fn known(connection: &Connection, id: RequestId) -> Result<Option<Kno
         "issued" => Outcome::Issued,
         "certified" => Outcome::Certified,
         "revoked" => Outcome::Revoked { at: UnixTime(row.get(4)?) },
+        "certification-revoked" => Outcome::CertificationRevoked { at: UnixTime(row.get(4)?) },
         "refused" => {
             let code: String = row.get(2)?;
             let code = RefusalCode::from_name(&code)
@@ -243,8 +236,9 @@ pub(super) fn known(connection: &Connection, id: RequestId) -> Result<Option<Kno
         Outcome::Issued => {
             one_blob(connection, "SELECT der FROM certificate WHERE request = ?1", id)?
         }
-        Outcome::Certified => {
-            let sql = "SELECT certificate FROM openpgp_certification WHERE request = ?1";
+        Outcome::Certified => openpgp::answered(connection, id)?,
+        Outcome::CertificationRevoked { .. } => {
+            let sql = "SELECT certificate FROM openpgp_revocation WHERE request = ?1";
             one_blob(connection, sql, id)?
         }
         _ => None,
@@ -252,7 +246,11 @@ pub(super) fn known(connection: &Connection, id: RequestId) -> Result<Option<Kno
     Ok(Some(Known { digest: Digest::from_bytes(row.get(0)?), outcome, certificate }))
 }
 
-fn one_blob(connection: &Connection, sql: &str, id: RequestId) -> Result<Option<Vec<u8>>, Fault> {
+pub(super) fn one_blob(
+    connection: &Connection,
+    sql: &str,
+    id: RequestId,
+) -> Result<Option<Vec<u8>>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.as_bytes()])?;
     Ok(rows.next()?.map(|row| row.get(0)).transpose()?)
@@ -278,18 +276,6 @@ pub(super) fn open_intents(connection: &Connection) -> Result<Vec<Intent>, Fault
             tbs: row.get(7)?,
             shard: row.get(8)?,
         });
-    }
-    Ok(intents)
-}
-
-pub(super) fn open_openpgp_intents(connection: &Connection) -> Result<Vec<OpenPgpIntent>, Fault> {
-    let mut statement = connection.prepare("SELECT body FROM openpgp_intent ORDER BY request")?;
-    let bodies = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
-    let mut intents = Vec::new();
-    for body in bodies {
-        // Twice the message bound: what was vetted is never longer than the request it came in.
-        let intent = protocol::codec::decode::<_, { 4 * protocol::message::MESSAGE_MAX }>(&body?)?;
-        intents.push(intent);
     }
     Ok(intents)
 }

@@ -12,13 +12,25 @@ use crate::durable::crash;
 const VERSION_1: &str = include_str!("tests/version_1.sql");
 const VERSION_1_ROWS: &str = include_str!("tests/version_1_rows.sql");
 
+/// The same of version 2.
+const VERSION_2: &str = include_str!("tests/version_2.sql");
+const VERSION_2_ROWS: &str = include_str!("tests/version_2_rows.sql");
+
 fn version_1() -> (tempfile::TempDir, PathBuf) {
+    old_store(VERSION_1, VERSION_1_ROWS)
+}
+
+fn version_2() -> (tempfile::TempDir, PathBuf) {
+    old_store(VERSION_2, VERSION_2_ROWS)
+}
+
+fn old_store(tables: &str, rows: &str) -> (tempfile::TempDir, PathBuf) {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("ledger.sqlite");
     let old = Connection::open(&path).unwrap();
     old.pragma_update(None, "journal_mode", "WAL").unwrap();
-    old.execute_batch(VERSION_1).unwrap();
-    old.execute_batch(VERSION_1_ROWS).unwrap();
+    old.execute_batch(tables).unwrap();
+    old.execute_batch(rows).unwrap();
     (scratch, path)
 }
 
@@ -77,7 +89,15 @@ fn assert_every_old_row_is_there(
 
 #[test]
 fn store_of_version_1_opens_with_every_row_and_has_the_tables_of_a_new_one() {
-    let (scratch, path) = version_1();
+    opens_with_every_row(version_1());
+}
+
+#[test]
+fn store_of_version_2_opens_with_every_row_and_has_the_tables_of_a_new_one() {
+    opens_with_every_row(version_2());
+}
+
+fn opens_with_every_row((scratch, path): (tempfile::TempDir, PathBuf)) {
     let before = all_rows(&path);
     let ledger = Ledger::open(&path).unwrap();
     assert_every_old_row_is_there(&before, &path);
@@ -102,6 +122,23 @@ fn store_of_version_1_opens_with_every_row_and_has_the_tables_of_a_new_one() {
     let adopted: Serial = "0A1B".parse().unwrap();
     assert_eq!(ledger.index_row(issuing, &adopted).unwrap().unwrap().status, Status::Expired);
     assert_eq!(ledger.packed_at(issuing).unwrap(), 0);
+    // The one key that it had gets a name, what it certified is its own, and what was left open
+    // is nothing that a later program may sign.
+    let (people, fingerprint) =
+        ledger.openpgp_authority(&"openpgp".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(fingerprint, "");
+    assert_eq!(ledger.openpgp_without_parts().unwrap(), [(1, vec![0x99])]);
+    let mut listed = Vec::new();
+    ledger
+        .for_each_certification(Some(people), |row| {
+            listed.push((row.authority, row.fingerprint, row.serial));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(listed, [("openpgp".into(), "ABCD".into(), None)]);
+    assert_eq!(ledger.open_openpgp_intents().unwrap().len(), 0);
+    let left = RequestId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
+    assert_eq!(ledger.outdated_openpgp_intents().unwrap(), [left]);
     drop(ledger);
     drop(Ledger::open(&path).unwrap()); // nothing is done twice
     assert_every_old_row_is_there(&before, &path);
@@ -109,15 +146,24 @@ fn store_of_version_1_opens_with_every_row_and_has_the_tables_of_a_new_one() {
 
 #[test]
 fn power_cut_at_every_point_of_a_migration_leaves_version_1_or_the_new_one() {
+    cut_at_every_point(1, version_1);
+}
+
+#[test]
+fn power_cut_at_every_point_of_a_migration_leaves_version_2_or_the_new_one() {
+    cut_at_every_point(2, version_2);
+}
+
+fn cut_at_every_point(from: i64, make: fn() -> (tempfile::TempDir, PathBuf)) {
     let (mut old, mut new) = (0, 0);
     for point in 0.. {
-        let (_scratch, path) = version_1();
+        let (_scratch, path) = make();
         let before = all_rows(&path);
         crash::after(Some(point));
         let opened = Ledger::open(&path).map(drop);
         crash::after(None);
         match version(&path) {
-            1 => {
+            version if version == from => {
                 assert_eq!(all_rows(&path), before, "at point {point}");
                 old += 1;
             }

@@ -10,9 +10,7 @@ use std::{
 use protocol::message::{Digest, Name, RefusalCode, RequestId, RevocationReason, Serial};
 use rusqlite::{OptionalExtension, params};
 
-use super::{
-    AuthorityId, CertificateRow, FilesAt, Intent, Known, OpenPgpIntent, Outcome, Status, rows,
-};
+use super::{AuthorityId, CertificateRow, FilesAt, Intent, Known, Outcome, Status, rows};
 use crate::{
     audit::{self, Event},
     calendar::UnixTime,
@@ -165,7 +163,9 @@ impl Transaction<'_> {
         let (code, text, at) = match outcome {
             Outcome::Refused { code, text } => (Some(code.name()), Some(text.as_str()), None),
             Outcome::Quarantined { text } => (None, Some(text.as_str()), None),
-            Outcome::Revoked { at } => (None, None, Some(at.0)),
+            Outcome::Revoked { at } | Outcome::CertificationRevoked { at } => {
+                (None, None, Some(at.0))
+            }
             Outcome::Open | Outcome::Issued | Outcome::Certified => (None, None, None),
         };
         let sql = "INSERT INTO request (id, digest, received_at, outcome, code, text, at)
@@ -245,9 +245,15 @@ impl Transaction<'_> {
         })
     }
 
-    fn set_outcome(&self, id: RequestId, outcome: &Outcome) -> Result<(), Fault> {
-        let sql = "UPDATE request SET outcome = ?2 WHERE id = ?1";
-        self.inner.prepare_cached(sql)?.execute(params![id.as_bytes(), outcome.name()])?;
+    pub(super) fn set_outcome(&self, id: RequestId, outcome: &Outcome) -> Result<(), Fault> {
+        let (text, at) = match outcome {
+            Outcome::Quarantined { text } => (Some(text.as_str()), None),
+            Outcome::CertificationRevoked { at } => (None, Some(at.0)),
+            _ => (None, None),
+        };
+        let sql = "UPDATE request SET outcome = ?2, text = ?3, at = ?4 WHERE id = ?1";
+        let name = outcome.name();
+        self.inner.prepare_cached(sql)?.execute(params![id.as_bytes(), name, text, at])?;
         Ok(())
     }
 
@@ -260,34 +266,6 @@ impl Transaction<'_> {
             self.inner.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?;
         self.authority_names.borrow_mut().insert(authority, name.clone());
         Ok(name)
-    }
-
-    /// Stores what is about to be certified.
-    pub fn store_openpgp_intent(&self, intent: &OpenPgpIntent) -> Result<(), Fault> {
-        let body = protocol::codec::encode(intent)?;
-        let sql = "INSERT INTO openpgp_intent (request, body) VALUES (?1, ?2)";
-        self.inner.execute(sql, params![intent.request.as_bytes(), body])?;
-        self.raise_time_floor(self.now)
-    }
-
-    /// Turns an OpenPGP intent into a certification.
-    pub fn store_certification(
-        &mut self,
-        intent: &OpenPgpIntent,
-        certificate: &[u8],
-    ) -> Result<(), Fault> {
-        let id = intent.request;
-        let sql = "DELETE FROM openpgp_intent WHERE request = ?1";
-        if self.inner.execute(sql, [id.as_bytes()])? != 1 {
-            return Err(Fault::Internal(format!("request {id} was certified twice")));
-        }
-        let sql = "INSERT INTO openpgp_certification (request, fingerprint, at, certificate)
-                   VALUES (?1, ?2, ?3, ?4)";
-        let fingerprint = intent.vetted.fingerprint().to_owned();
-        self.inner.execute(sql, params![id.as_bytes(), fingerprint, intent.at.0, certificate])?;
-        self.set_outcome(id, &Outcome::Certified)?;
-        let user_ids = intent.vetted.user_ids().iter().map(|user_id| user_id.to_string()).collect();
-        self.audit(&Event::Certified { request: id.to_string(), fingerprint, user_ids })
     }
 
     /// Marks a certificate as revoked, from now on.

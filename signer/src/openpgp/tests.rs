@@ -1,31 +1,40 @@
-//! Our key and what it certifies, judged by sequoia and, where it is installed, by GnuPG.
+//! Our keys and what they certify, judged by sequoia and, where it is installed, by GnuPG.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::{Command, Output},
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use protocol::message::{ApprovedUserId, OpenPgpReason, Serial};
+use sequoia_openpgp::{
+    Cert, Profile,
+    cert::{CertBuilder, CipherSuite},
+    packet::Signature,
+    parse::Parse,
+    policy::Policy as _,
+    serialize::SerializeInto,
+    types::{HashAlgorithm, SignatureType},
 };
-
-use sequoia_openpgp::{packet::Signature, policy::Policy};
 use tempfile::TempDir;
 
-use super::*;
-use crate::intake;
+use super::{key::Algorithm, *};
+use crate::intake::{self, openpgp::Limits};
+
+mod gnupg;
 
 const OURS: &str = "Example CA <ca@example.org>";
 const ALICE: &str = "Alice Łódzka <alice@example.net>";
 const OTHER: &str = "Alice <alice@example.com>";
-const NOW: UnixTime = UnixTime(1_760_000_000);
+pub(super) const NOW: UnixTime = UnixTime(1_760_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const YEAR: UnixTime = UnixTime(NOW.0 + 365 * 86_400);
 
 fn scratch() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn make(directory: &TempDir, algorithm: CaAlgorithm) -> CaKey {
-    create(directory.path(), OURS, NOW, algorithm, None).unwrap().0
+fn make(directory: &TempDir, algorithm: &str) -> CaKey {
+    let (cert, _) = key::generate(OURS, NOW, algorithm.parse().unwrap()).unwrap();
+    let path = directory.path().join("secret.pgp");
+    key::store(&path, &cert, None).unwrap();
+    CaKey::load(&path, None).unwrap()
 }
 
 fn alice() -> CertBuilder<'static> {
@@ -37,18 +46,44 @@ fn alice() -> CertBuilder<'static> {
 }
 
 fn vetted(cert: &Cert, user_ids: &[&str]) -> VettedOpenPgp {
-    intake::openpgp::vet(&cert.to_vec().unwrap(), user_ids, system_time(NOW)).unwrap()
+    let asked: Vec<_> =
+        user_ids.iter().map(|text| ApprovedUserId::Exact((*text).try_into().unwrap())).collect();
+    let key = cert.to_vec().unwrap();
+    intake::openpgp::vet(&key, &asked, system_time(NOW), &Limits::WIRE).unwrap()
 }
 
-fn certified(key: &CaKey, vetted: &VettedOpenPgp) -> Vec<u8> {
-    let packets = key.certify(vetted, NOW, YEAR).unwrap();
-    vetted.minimal().with_certifications(&packets)
+fn policy(text: &str) -> Policy {
+    Policy::parse("default".parse().unwrap(), text).unwrap()
+}
+
+fn default_one() -> Policy {
+    policy(&default_policy(OURS))
+}
+
+fn serial() -> Serial {
+    Serial::from_magnitude(&[0x40, 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]).unwrap()
+}
+
+/// The key with one certification of each user ID.
+fn certified(ours: &CaKey, policy: &Policy, vetted: &VettedOpenPgp, until: UnixTime) -> Vec<u8> {
+    let checked = check(vetted, NOW).unwrap();
+    let mut bytes = vetted.minimal().head().to_vec();
+    for (own, user_id) in vetted.minimal().user_ids().iter().zip(vetted.user_ids()) {
+        let statement =
+            Statement::certification(ours, policy, &serial(), NOW, until, [7; 16]).unwrap();
+        let packet = statement.sign(ours, &checked.key, user_id).unwrap();
+        assert!(packet.len() <= statement.length_max(ours), "the bound holds");
+        bytes.extend_from_slice(own);
+        bytes.extend(packet);
+    }
+    bytes.extend_from_slice(vetted.minimal().tail());
+    bytes
 }
 
 /// The one certification in `certificate`, as an OpenPGP reader finds it.
 fn certification(certificate: &[u8], ours: &CaKey) -> Signature {
     let cert = Cert::from_bytes(certificate).unwrap();
-    let key = ours.cert.primary_key().key();
+    let key = ours.cert().primary_key().key();
     let user_id = cert.userids().next().unwrap();
     let policy = intake::openpgp::policy(system_time(NOW));
     let found = user_id.valid_certifications_by_key(&policy, system_time(NOW), key).next();
@@ -58,98 +93,120 @@ fn certification(certificate: &[u8], ours: &CaKey) -> Signature {
 //------------ The key -------------------------------------------------------
 
 #[test]
-fn key_is_stored_for_its_owner_only_and_loads_again() {
-    for algorithm in [CaAlgorithm::Ed25519, CaAlgorithm::Rsa4096] {
+fn key_of_every_kind_certifies_and_is_stored_for_its_owner_only() {
+    let theirs = alice().generate().unwrap().0;
+    let vetted = vetted(&theirs, &[ALICE]);
+    for algorithm in [
+        "ed25519",
+        "rsa3072",
+        "p256",
+        "p384",
+        "p521",
+        "brainpoolp256",
+        "brainpoolp384",
+        "brainpoolp512",
+    ] {
         let directory = scratch();
-        assert!(load(directory.path(), None).unwrap().is_none());
-        let made = make(&directory, algorithm);
-        let mode = fs::metadata(directory.path().join(SECRET_FILE)).unwrap().permissions().mode();
+        let ours = make(&directory, algorithm);
+        let path = directory.path().join("secret.pgp");
+        let mode = fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let loaded = load(directory.path(), None).unwrap().unwrap();
-        assert_eq!(loaded.fingerprint(), made.fingerprint());
-        assert_eq!(loaded.public().unwrap(), made.public().unwrap());
         // Version 4 and certify-only, or GnuPG 2.2 could not read it.
-        assert_eq!(loaded.cert.primary_key().key().version(), 4);
-        assert!(loaded.public_armoured().unwrap().contains("BEGIN PGP PUBLIC KEY BLOCK"));
-        assert!(!loaded.cert.is_tsk(), "the public side holds no secret");
+        assert_eq!(ours.cert().primary_key().key().version(), 4);
+        let policy = intake::openpgp::policy(system_time(NOW));
+        let valid = ours.cert().with_policy(&policy, system_time(NOW)).unwrap();
+        let flags = valid.primary_key().key_flags().unwrap();
+        assert!(flags.for_certification() && !flags.for_signing(), "{algorithm}");
+        assert!(!ours.cert().is_tsk(), "the public side holds no secret");
+        certification(&certified(&ours, &default_one(), &vetted, YEAR), &ours);
     }
-}
-
-#[test]
-fn second_key_is_not_made_over_the_first() {
-    let directory = scratch();
-    let first = make(&directory, CaAlgorithm::Ed25519).fingerprint();
-    let second = create(directory.path(), OURS, NOW, CaAlgorithm::Ed25519, None).unwrap_err();
-    assert!(second.is_configuration() && second.to_string().contains("already"), "{second}");
-    assert_eq!(load(directory.path(), None).unwrap().unwrap().fingerprint(), first);
+    assert!("dsa1024".parse::<Algorithm>().is_err());
 }
 
 #[test]
 fn encrypted_key_opens_with_its_passphrase_only() {
     let directory = scratch();
     let secret = Secret::new(b"correct horse".to_vec());
-    let made = create(directory.path(), OURS, NOW, CaAlgorithm::Ed25519, Some(&secret)).unwrap().0;
-    let opened = load(directory.path(), Some(&secret)).unwrap().unwrap();
-    assert_eq!(opened.fingerprint(), made.fingerprint());
-    let wrong = Secret::new(b"battery staple".to_vec());
-    for passphrase in [None, Some(&wrong)] {
-        let error = load(directory.path(), passphrase).unwrap_err();
-        assert!(error.is_configuration() && error.to_string().contains("passphrase"), "{error}");
+    for algorithm in ["ed25519", "rsa3072", "brainpoolp256"] {
+        let (cert, _) = key::generate(OURS, NOW, algorithm.parse().unwrap()).unwrap();
+        let path = directory.path().join("secret.pgp");
+        key::store(&path, &cert, Some(&secret)).unwrap();
+        let opened = CaKey::load(&path, Some(&secret)).unwrap();
+        assert_eq!(opened.fingerprint(), cert.fingerprint().to_hex());
+        let wrong = Secret::new(b"battery staple".to_vec());
+        for passphrase in [None, Some(&wrong)] {
+            let error = CaKey::load(&path, passphrase).unwrap_err();
+            assert!(
+                error.is_configuration() && error.to_string().contains("passphrase"),
+                "{error}"
+            );
+        }
+        let stored = Cert::from_bytes(&fs::read(&path).unwrap()).unwrap();
+        assert!(stored.is_tsk());
+        assert_eq!(stored.keys().unencrypted_secret().count(), 0);
     }
-    let stored = Cert::from_bytes(&fs::read(directory.path().join(SECRET_FILE)).unwrap()).unwrap();
-    assert_eq!(stored.keys().unencrypted_secret().count(), 0);
 }
 
 #[test]
 fn damaged_key_file_is_told_by_its_name() {
     let directory = scratch();
-    make(&directory, CaAlgorithm::Ed25519);
-    fs::write(directory.path().join(SECRET_FILE), b"rubbish").unwrap();
-    let error = load(directory.path(), None).unwrap_err();
+    let path = directory.path().join("secret.pgp");
+    fs::write(&path, b"rubbish").unwrap();
+    let error = CaKey::load(&path, None).unwrap_err();
     assert!(matches!(error, Fault::Damaged { .. }) && error.to_string().contains("secret.pgp"));
 }
 
 #[test]
 fn key_prints_as_its_fingerprint_and_nothing_else() {
-    let key = make(&scratch(), CaAlgorithm::Ed25519);
+    let key = make(&scratch(), "ed25519");
     assert_eq!(format!("{key:?}"), format!("CaKey({})", key.fingerprint()));
-}
-
-#[test]
-fn user_id_that_cannot_be_seen_makes_no_key() {
-    let directory = scratch();
-    let error = create(directory.path(), "CA\n", NOW, CaAlgorithm::Ed25519, None).unwrap_err();
-    assert!(error.is_configuration(), "{error}");
-    assert!(load(directory.path(), None).unwrap().is_none());
 }
 
 //------------ Certifications ------------------------------------------------
 
 #[test]
-fn certification_is_valid_for_the_asked_user_id_and_no_other() {
-    let ours = make(&scratch(), CaAlgorithm::Ed25519);
+fn certification_says_what_the_policy_and_the_request_said() {
+    let ours = make(&scratch(), "ed25519");
     let theirs = alice().generate().unwrap().0;
-    let certificate = certified(&ours, &vetted(&theirs, &[ALICE]));
+    let text = default_policy(OURS)
+        .replace("level = \"positive\"", "level = \"generic\"")
+        .replace("digest = \"sha512\"", "digest = \"sha256\"")
+        .replace("#policy_uri", "policy_uri")
+        .replace("#[[notation]]\n#name", "[[notation]]\nname")
+        .replace("#value", "value");
+    let generic = policy(&text);
+    let certificate = certified(&ours, &generic, &vetted(&theirs, &[ALICE]), YEAR);
     let cert = Cert::from_bytes(&certificate).unwrap();
     let user_ids: Vec<_> = cert.userids().map(|u| u.userid().value().to_vec()).collect();
     assert_eq!(user_ids, [ALICE.as_bytes()]);
-
     let signature = certification(&certificate, &ours);
+    assert_eq!(signature.typ(), SignatureType::GenericCertification);
+    assert_eq!(signature.hash_algo(), HashAlgorithm::SHA256);
+    assert_eq!(signature.signature_creation_time(), Some(system_time(NOW)));
+    assert_eq!(signature.signature_validity_period(), Some(365 * DAY));
+    assert_eq!(signature.policy_uri(), Some(&b"https://ca.example.org/openpgp-policy"[..]));
+    let notation =
+        |name: &str| -> Vec<Vec<u8>> { signature.notation(name).map(Into::into).collect() };
+    assert_eq!(notation("serial@example.org"), [serial().to_string().into_bytes()]);
+    assert_eq!(notation("checked@ca.example.org"), [b"in person"]);
+    assert_eq!(notation("salt@notations.sequoia-pgp.org"), [[7; 16]]);
+    let fingerprint = ours.cert().fingerprint();
+    assert_eq!(signature.issuer_fingerprints().collect::<Vec<_>>(), [&fingerprint]);
+
+    let positive = certified(&ours, &default_one(), &vetted(&theirs, &[ALICE]), YEAR);
+    let signature = certification(&positive, &ours);
     assert_eq!(signature.typ(), SignatureType::PositiveCertification);
     assert_eq!(signature.hash_algo(), HashAlgorithm::SHA512);
-    assert_eq!(signature.signature_creation_time(), Some(system_time(NOW)));
-    assert_eq!(signature.signature_validity_period(), Some(YEAR));
-    let policy = intake::openpgp::policy(system_time(NOW));
-    policy.signature(&signature, Default::default()).unwrap();
+    intake::openpgp::policy(system_time(NOW)).signature(&signature, Default::default()).unwrap();
 }
 
 #[test]
 fn each_of_several_user_ids_gets_its_own_certification_in_its_place() {
-    let ours = make(&scratch(), CaAlgorithm::Ed25519);
+    let ours = make(&scratch(), "ed25519");
     let theirs = alice().generate().unwrap().0;
-    let certificate = certified(&ours, &vetted(&theirs, &[OTHER, ALICE]));
+    let certificate = certified(&ours, &default_one(), &vetted(&theirs, &[OTHER, ALICE]), YEAR);
     let cert = Cert::from_bytes(&certificate).unwrap();
-    let key = ours.cert.primary_key().key();
+    let key = ours.cert().primary_key().key();
     let policy = intake::openpgp::policy(system_time(NOW));
     assert_eq!(cert.userids().count(), 2);
     for user_id in cert.userids() {
@@ -160,60 +217,177 @@ fn each_of_several_user_ids_gets_its_own_certification_in_its_place() {
 
 #[test]
 fn version_6_key_is_certified_too() {
-    let ours = make(&scratch(), CaAlgorithm::Ed25519);
+    let ours = make(&scratch(), "ed25519");
     let builder = alice().set_profile(Profile::RFC9580).unwrap();
     let theirs = builder.generate().unwrap().0;
     assert_eq!(theirs.primary_key().key().version(), 6);
-    certification(&certified(&ours, &vetted(&theirs, &[ALICE])), &ours);
+    certification(&certified(&ours, &default_one(), &vetted(&theirs, &[ALICE]), YEAR), &ours);
 }
 
 #[test]
-fn certification_never_outlives_the_key() {
-    let ours = make(&scratch(), CaAlgorithm::Ed25519);
-    let short = alice().set_validity_period(31 * DAY).generate().unwrap().0;
-    let signature = certification(&certified(&ours, &vetted(&short, &[ALICE])), &ours);
-    assert_eq!(signature.signature_validity_period(), Some(30 * DAY));
+fn same_statement_signed_twice_is_the_same_packet_where_the_algorithm_allows() {
+    let theirs = alice().generate().unwrap().0;
+    let vetted = vetted(&theirs, &[ALICE]);
+    for algorithm in ["ed25519", "rsa3072"] {
+        let ours = make(&scratch(), algorithm);
+        let one = certified(&ours, &default_one(), &vetted, YEAR);
+        assert_eq!(one, certified(&ours, &default_one(), &vetted, YEAR), "{algorithm}");
+    }
 }
 
 #[test]
 fn largest_certification_stays_below_its_bound() {
     let directory = scratch();
-    make(&directory, CaAlgorithm::Rsa4096);
-    let uri = "u".repeat(TERMS_TEXT_MAX);
-    let name = format!("policy@{}", "x".repeat(TERMS_TEXT_MAX - 17));
-    let terms = format!("policy_uri = \"{uri}\"\nnotation = [\"{name}\", \"ten bytes.\"]\n");
-    fs::write(directory.path().join(TERMS_FILE), terms).unwrap();
-    let ours = load(directory.path(), None).unwrap().unwrap();
+    let ours = make(&directory, "rsa4096");
+    let uri = format!("https://ca.example/{}", "u".repeat(141));
+    let domain = format!("{}.{}.example", "a".repeat(60), "b".repeat(31));
+    let text = policy::DEFAULT
+        .replace(
+            "#policy_uri = \"https://ca.example.org/openpgp-policy\"",
+            &format!("policy_uri = \"{uri}\""),
+        )
+        .replace(
+            "#notation_domain = \"ca.example.org\"",
+            &format!("notation_domain = \"{domain}\""),
+        )
+        .replace("#[[notation]]", "[[notation]]")
+        .replace("#name = \"checked@ca.example.org\"", "name = \"checked@ca.example.org\"")
+        .replace("#value = \"in person\"", &format!("value = \"{}\"", "v".repeat(138)));
+    let largest = policy(&text);
     let theirs = alice().generate().unwrap().0;
-    let packets = ours.certify(&vetted(&theirs, &[ALICE]), NOW, YEAR).unwrap();
-    assert!(
-        packets[0].len() > 900 && packets[0].len() <= CERTIFICATION_MAX,
-        "{}",
-        packets[0].len()
-    );
+    let vetted = vetted(&theirs, &[ALICE]);
+    let length = certified(&ours, &largest, &vetted, YEAR).len() - vetted.minimal().length();
+    assert!(length > 1100 && length <= CERTIFICATION_MAX, "{length}");
 }
 
 #[test]
-fn terms_come_from_the_operators_file_and_a_wrong_file_is_refused() {
-    let directory = scratch();
-    make(&directory, CaAlgorithm::Ed25519);
-    let path = directory.path().join(TERMS_FILE);
-    let good = "positive = false\npolicy_uri = \"https://ca.example/policy\"\n\
-                notation = [\"checked@ca.example\", \"in person\"]\n";
-    fs::write(&path, good).unwrap();
-    let ours = load(directory.path(), None).unwrap().unwrap();
+fn revocation_takes_the_certification_back() {
+    let ours = make(&scratch(), "ed25519");
     let theirs = alice().generate().unwrap().0;
-    let signature = certification(&certified(&ours, &vetted(&theirs, &[ALICE])), &ours);
-    assert_eq!(signature.typ(), SignatureType::GenericCertification);
-    assert_eq!(signature.policy_uri(), Some(&b"https://ca.example/policy"[..]));
-    let notations: Vec<_> = signature.notation("checked@ca.example").collect();
-    assert_eq!(notations, [b"in person"]);
+    let vetted = vetted(&theirs, &[ALICE]);
+    let key = check(&vetted, NOW).unwrap().key;
+    let later = UnixTime(NOW.0 + 1);
+    let reason = OpenPgpReason::UserIdInvalid;
+    let statement = Statement::revocation(&ours, reason, later, [9; 16]).unwrap();
+    let packet = statement.sign(&ours, &key, &vetted.user_ids()[0]).unwrap();
+    let certificate = certified(&ours, &default_one(), &vetted, YEAR);
+    let cert = Cert::from_bytes(&certificate).unwrap();
+    let user_id = sequoia_openpgp::packet::UserID::from(ALICE);
+    let packets = [Packet::from(user_id), one_packet(&packet).unwrap()];
+    let cert = cert.insert_packets(packets).unwrap().0;
+    let user_id = cert.userids().next().unwrap();
+    let policy = intake::openpgp::policy(system_time(later));
+    let by = ours.cert().primary_key().key();
+    let found: Vec<_> =
+        user_id.valid_third_party_revocations_by_key(&policy, system_time(later), by).collect();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].typ(), SignatureType::CertificationRevocation);
+}
 
-    let long = format!("policy_uri = \"{}\"", "x".repeat(TERMS_TEXT_MAX + 1));
-    for wrong in ["positive = 1", "colour = \"blue\"", "policy_uri", &long] {
-        fs::write(&path, wrong).unwrap();
-        let error = load(directory.path(), None).unwrap_err();
-        assert!(error.to_string().contains("certification.toml"), "{error}");
+//------------ openpgp-policy ------------------------------------------------
+
+#[test]
+fn shipped_policy_has_no_fault_and_gets_the_domain_of_its_authority() {
+    assert_eq!(policy(policy::DEFAULT).serial_notation(), None);
+    assert_eq!(default_one().serial_notation().unwrap(), "serial@example.org");
+    assert_eq!(policy(&default_policy("No Address")).serial_notation(), None);
+}
+
+#[test]
+fn every_fault_of_a_policy_is_named() {
+    let text = r#"
+        level = "great"
+        digest = "sha1"
+        policy_uri = "gopher://x y"
+        notation_domain = "Example.org"
+        [[notation]]
+        name = "Bad Name"
+        value = ""
+        [validity]
+        days_default = 0
+        days_max = 9999
+        [keys]
+        kinds = ["rsa", "rsa", "dsa"]
+        rsa_bits_min = 1024
+        needs_encryption = true
+        [user_ids]
+        max = 65
+        needs_address = true
+    "#;
+    let faults = Policy::parse("bad".parse().unwrap(), text).unwrap_err();
+    let found: Vec<&str> = faults.iter().collect();
+    for key in [
+        "level",
+        "digest",
+        "policy_uri",
+        "notation_domain",
+        "notation[0].name",
+        "notation[0].value",
+        "validity.days_default",
+        "validity.days_max",
+        "keys.kinds: `rsa` is there twice",
+        "keys.kinds: `dsa`",
+        "keys.rsa_bits_min",
+        "user_ids.max",
+    ] {
+        assert!(found.iter().any(|fault| fault.starts_with(key)), "{key}: {found:?}");
+    }
+    for wrong in ["", "colour = 1", "level = 1"] {
+        assert_eq!(Policy::parse("bad".parse().unwrap(), wrong).unwrap_err().iter().count(), 1);
+    }
+}
+
+#[test]
+fn policy_refuses_what_it_does_not_take() {
+    let rsa = CertBuilder::new()
+        .set_cipher_suite(CipherSuite::RSA2k)
+        .set_creation_time(system_time(NOW) - DAY)
+        .add_userid(ALICE)
+        .add_userid("Alice")
+        .set_validity_period(31 * DAY)
+        .generate()
+        .unwrap()
+        .0;
+    let judge = |edit: (&str, &str), user_ids: &[&str], days: Option<u32>| {
+        let vetted = vetted(&rsa, user_ids);
+        let checked = check(&vetted, NOW).unwrap();
+        let text = match edit {
+            ("", _) => policy::DEFAULT.to_owned(),
+            (from, to) => policy::DEFAULT.replace(from, to),
+        };
+        assert!(edit.0.is_empty() || text != policy::DEFAULT);
+        policy(&text).permit(&vetted, checked.kind, &checked.user_ids, days, NOW)
+    };
+    let none = ("", "");
+    let until = judge(none, &[ALICE], None).unwrap();
+    assert_eq!(until.0, NOW.0 + 30 * 86_400, "never past the key's own end");
+    assert_eq!(judge(none, &[ALICE], Some(5)).unwrap().0, NOW.0 + 5 * 86_400);
+    for (edit, user_ids, days, code) in [
+        (none, &[ALICE][..], Some(0), RefusalCode::Validity),
+        (none, &[ALICE], Some(732), RefusalCode::Validity),
+        (("\"rsa\", ", ""), &[ALICE], None, RefusalCode::OpenPgpKeyKind),
+        (
+            ("rsa_bits_min = 2048", "rsa_bits_min = 3072"),
+            &[ALICE],
+            None,
+            RefusalCode::OpenPgpKeySize,
+        ),
+        (
+            ("needs_encryption = false", "needs_encryption = true"),
+            &[ALICE],
+            None,
+            RefusalCode::OpenPgpNoEncryption,
+        ),
+        (("max = 50", "max = 1"), &[ALICE, "Alice"], None, RefusalCode::OpenPgpUserIdForm),
+        (
+            ("needs_address = false", "needs_address = true"),
+            &["Alice"],
+            None,
+            RefusalCode::OpenPgpUserIdForm,
+        ),
+    ] {
+        let refusal = judge(edit, user_ids, days).unwrap_err();
+        assert_eq!(refusal.code, code, "{edit:?}: {refusal}");
     }
 }
 
@@ -233,24 +407,23 @@ fn forged(vetted: &VettedOpenPgp, from: &[u8], to: &[u8]) -> VettedOpenPgp {
 }
 
 #[test]
-fn permit_takes_what_was_vetted() {
+fn check_refuses_a_key_that_expired_or_was_not_made_yet_at_the_time_of_signing() {
     let theirs = alice().set_validity_period(31 * DAY).generate().unwrap().0;
-    permit(&vetted(&theirs, &[ALICE, OTHER]), NOW).unwrap();
-}
-
-#[test]
-fn permit_refuses_a_key_that_expired_or_was_not_made_yet_at_the_time_of_signing() {
-    let theirs = alice().set_validity_period(31 * DAY).generate().unwrap().0;
-    let vetted = vetted(&theirs, &[ALICE]);
-    for days in [30, 31, 4000, -2, -20_000] {
-        let refusal = permit(&vetted, UnixTime(NOW.0 + days * 86_400)).unwrap_err();
-        assert_eq!(refusal.code, RefusalCode::OpenPgpKey, "{days}: {refusal}");
+    let vetted = vetted(&theirs, &[ALICE, OTHER]);
+    for (days, code) in [
+        (30, RefusalCode::OpenPgpExpired),
+        (4000, RefusalCode::OpenPgpExpired),
+        (-2, RefusalCode::OpenPgpKey),
+        (-20_000, RefusalCode::OpenPgpKey),
+    ] {
+        let refusal = check(&vetted, UnixTime(NOW.0 + days * 86_400)).unwrap_err();
+        assert_eq!(refusal.code, code, "{days}: {refusal}");
     }
-    permit(&vetted, UnixTime(NOW.0 + 30 * 86_400 - 1)).unwrap();
+    check(&vetted, UnixTime(NOW.0 + 30 * 86_400 - 1)).unwrap();
 }
 
 #[test]
-fn permit_refuses_forged_values_instead_of_failing_later() {
+fn check_refuses_forged_values_instead_of_failing_later() {
     let theirs = alice().generate().unwrap().0;
     let vetted = vetted(&theirs, &[ALICE]);
     let fingerprint = vetted.fingerprint().to_owned();
@@ -267,109 +440,67 @@ fn permit_refuses_forged_values_instead_of_failing_later() {
         (&primary, &secret),
         (&primary, &rubbish),
     ] {
-        let refusal = permit(&forged(&vetted, from, to), NOW).unwrap_err();
+        let refusal = check(&forged(&vetted, from, to), NOW).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::OpenPgpMalformed, "{refusal}");
     }
-    let hidden = forged(&vetted, ALICE.as_bytes(), &vec![b'\n'; ALICE.len()]);
-    assert_eq!(permit(&hidden, NOW).unwrap_err().code, RefusalCode::OpenPgpUserId);
+    let hidden = ALICE.replace("Alice ", "Ali\u{202e}");
+    let refusal = check(&forged(&vetted, ALICE.as_bytes(), hidden.as_bytes()), NOW).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::OpenPgpUserIdForm, "{refusal}");
 }
 
-//------------ GnuPG ---------------------------------------------------------
-
-/// A GnuPG of its own, with its own home. `cargo xtask test` installs it where it is missing.
-struct Gpg(TempDir);
-
-impl Gpg {
-    fn new() -> Self {
-        let home = scratch();
-        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        Self(home)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new("gpg");
-        command.args(["--batch", "--no-tty", "--no-auto-check-trustdb", "--with-colons"]);
-        // The test's own time, in GnuPG's form.
-        command.args(["--faked-system-time", &(NOW.0 + 60).to_string()]);
-        command.env("GNUPGHOME", self.0.path()).env("LC_ALL", "C.UTF-8");
-        command.args(arguments).output().expect("gpg is needed: `cargo xtask setup` installs it")
-    }
-
-    fn import(&self, name: &str, bytes: &[u8]) {
-        let path = self.file(name);
-        fs::write(&path, bytes).unwrap();
-        let output = self.run(&["--import", path.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn listing(&self, arguments: &[&str]) -> String {
-        String::from_utf8(self.run(arguments).stdout).unwrap()
-    }
-}
+//------------ Old stores ----------------------------------------------------
 
 #[test]
-fn gnupg_imports_the_minimal_key_and_calls_our_signature_good() {
-    let gpg = Gpg::new();
-    for algorithm in [CaAlgorithm::Ed25519, CaAlgorithm::Rsa4096] {
-        let ours = make(&scratch(), algorithm);
-        gpg.import("ca.pgp", &ours.public().unwrap());
-        for suite in [CipherSuite::Cv25519, CipherSuite::RSA2k, CipherSuite::P256] {
-            let theirs = alice().set_cipher_suite(suite).generate().unwrap().0;
-            gpg.import("alice.pgp", &certified(&ours, &vetted(&theirs, &[ALICE])));
-
-            let fingerprint = theirs.fingerprint().to_hex();
-            let listing = gpg.listing(&["--check-sigs", &fingerprint]);
-            let our_id = &ours.fingerprint()[24..];
-            let ours_good = |line: &&str| line.starts_with("sig:!:") && line.contains(our_id);
-            let lines: Vec<_> = listing.lines().filter(ours_good).collect();
-            assert_eq!(lines.len(), 1, "{listing}");
-            let fields: Vec<_> = lines[0].split(':').collect();
-            assert_eq!(fields[10], "13x", "positive certification: {}", lines[0]);
-            assert_eq!(fields[6], (NOW.0 + 365 * 86_400).to_string(), "expires: {}", lines[0]);
-            assert!(listing.contains(ALICE) && !listing.contains(OTHER), "{listing}");
-            assert!(!listing.contains("sig:-") && !listing.contains("sig:%"), "{listing}");
+fn key_without_a_name_gets_one_with_a_policy_that_says_what_its_terms_said() {
+    let directory = scratch();
+    let store = directory.path();
+    fs::create_dir(store.join("openpgp")).unwrap();
+    let (cert, _) = key::generate(OURS, NOW, Algorithm::Ed25519).unwrap();
+    key::store(&store.join("openpgp/secret.pgp"), &cert, None).unwrap();
+    let terms = "positive = false\npolicy_uri = \"https://ca.example/policy\"\n\
+                 notation = [\"checked@ca.example\", \"in person\"]\n";
+    fs::write(store.join("openpgp/certification.toml"), terms).unwrap();
+    fs::write(store.join("openpgp/public.asc"), "public").unwrap();
+    // The plug is pulled at each point of it.
+    for point in 0..20 {
+        crate::durable::crash::after(Some(point));
+        let named = names(store);
+        crate::durable::crash::after(None);
+        if named.is_ok() {
+            break;
         }
     }
+    let names = names(store).unwrap();
+    assert_eq!(names, [UNNAMED.parse().unwrap()]);
+    let layout = Layout::new(store, &names[0]);
+    let loaded = CaKey::load(&layout.secret(), None).unwrap();
+    assert_eq!(loaded.fingerprint(), cert.fingerprint().to_hex());
+    assert!(!store.join("openpgp/secret.pgp").exists());
+    assert_eq!(fs::read_to_string(layout.public()).unwrap(), "public");
+    let policy = Policy::load(&policy_files(&layout).unwrap()[0]).unwrap();
+    assert_eq!(policy.name().as_str(), DEFAULT_POLICY);
+    assert_eq!(policy.level().name(), "generic");
+    assert_eq!(policy.policy_uri(), Some("https://ca.example/policy"));
+    assert_eq!(policy.notations().collect::<Vec<_>>(), [("checked@ca.example", "in person")]);
 }
 
 #[test]
-fn key_made_by_gnupg_is_vetted_certified_and_merged_back() {
-    let gpg = Gpg::new();
-    let ours = make(&scratch(), CaAlgorithm::Ed25519);
-    gpg.import("ca.pgp", &ours.public().unwrap());
-    for kind in ["rsa2048", "ed25519", "nistp256"] {
-        let user_id = format!("Bob Müller {kind} <bob@example.org>");
-        let made = gpg.run(&["--passphrase", "", "--quick-gen-key", &user_id, kind]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let exported = gpg.run(&["--export", &format!("={user_id}")]).stdout;
-        let at = UnixTime(NOW.0 + 60); // GnuPG's time, at which the key was made
-        let vetted = intake::openpgp::vet(&exported, &[&user_id], system_time(at)).unwrap();
-        permit(&vetted, at).unwrap();
-        let packets = ours.certify(&vetted, at, YEAR).unwrap();
-        gpg.import("bob.pgp", &vetted.minimal().with_certifications(&packets));
-        let listing = gpg.listing(&["--check-sigs", &format!("={user_id}")]);
-        let our_id = &ours.fingerprint()[24..];
-        assert!(
-            listing.lines().any(|line| line.starts_with("sig:!:") && line.contains(our_id)),
-            "{listing}"
-        );
+fn parts_of_a_certificate_that_an_old_program_stored_are_found() {
+    let ours = make(&scratch(), "ed25519");
+    let theirs = alice().generate().unwrap().0;
+    let vetted = vetted(&theirs, &[OTHER, ALICE]);
+    let certificate = certified(&ours, &default_one(), &vetted, YEAR);
+    let (head, user_ids) = parts(&certificate).unwrap();
+    assert_eq!(&certificate[..head], vetted.minimal().head());
+    assert_eq!(user_ids.len(), 2);
+    for (part, (own, user_id)) in
+        user_ids.iter().zip(vetted.minimal().user_ids().iter().zip(vetted.user_ids()))
+    {
+        assert_eq!(part.user_id, **user_id);
+        assert_eq!(part.expires, YEAR);
+        assert_eq!(&certificate[part.offset..part.offset + part.own], &**own);
     }
-}
-
-#[test]
-fn gnupg_takes_the_revocation_certificate() {
-    let gpg = Gpg::new();
-    let directory = scratch();
-    let (ours, revocation) =
-        create(directory.path(), OURS, NOW, CaAlgorithm::Ed25519, None).unwrap();
-    gpg.import("ca.pgp", &ours.public().unwrap());
-    let before = gpg.listing(&["--list-keys", &ours.fingerprint()]);
-    assert!(!before.contains("pub:r:"), "{before}");
-    gpg.import("revocation.asc", revocation.as_bytes());
-    let after = gpg.listing(&["--list-keys", &ours.fingerprint()]);
-    assert!(after.contains("pub:r:"), "{after}");
+    for junk in [&[][..], b"\x99", &certificate[..head]] {
+        assert_eq!(parts(junk), None);
+    }
 }

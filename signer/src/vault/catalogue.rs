@@ -23,10 +23,9 @@ impl Vault {
         }
         let entries = self.authorities.values().map(|authority| authority.entry(now.unix()));
         let entries: Vec<AuthorityEntry> = entries.collect::<Result<_, _>>()?;
-        let openpgp = match &self.openpgp {
-            Some(key) => Some(key.public()?.try_into().map_err(too_long)?),
-            None => None,
-        };
+        let openpgp = self.openpgp.values().map(|authority| authority.entry());
+        let openpgp: Vec<_> = openpgp.collect::<Result<_, _>>()?;
+        let openpgp = List::try_from(openpgp).map_err(too_long)?;
         let catalogue =
             Catalogue { authorities: List::try_from(entries).map_err(too_long)?, openpgp };
         if query.have == Some(catalogue.digest()?) {
@@ -59,6 +58,10 @@ impl Vault {
             to: high.counter,
         })?;
         tx.commit()?;
+        // `openssl ca` counts up from the file, and must not take what the frontend has seen.
+        let lock = super::lock(&self.authorities[name])?;
+        self.write_serial(name)?;
+        drop(lock);
         self.warn(format!(
             "{name}: serial counter raised from {counter} to {}: this ledger is older than what \
              the frontend has seen; was a backup restored?",

@@ -1,89 +1,424 @@
-//! Decides about one OpenPGP certification, and makes it.
+//! Decides about one OpenPGP certification, or about taking some back, and signs it.
 //!
 //! Only the user IDs that the intake found valid and that were named are certified; nothing else
-//! of the key is looked at here.
+//! of the key is looked at here. What was certified before and is still valid is answered again
+//! without a signature, unless a renewal is asked for.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use protocol::message::{Answer, RefusalCode};
+use protocol::{
+    bounded::Bytes,
+    message::{
+        Answer, CERTIFICATE_MAX, Digest, Name, RefusalCode, RequestId, RevokeOpenPgp, Serial,
+    },
+    user_id::UserId,
+};
 
-use super::{Vault, issue::Desk};
+use super::{Vault, issue::Desk, serial, sign::Task, too_long};
 use crate::{
-    calendar::DAY_S,
+    calendar::UnixTime,
     call::Certify,
-    clock::Moment,
     fault::Fault,
-    ledger::{OpenPgpIntent, Transaction},
-    openpgp,
+    intake::openpgp::{Minimal, VettedOpenPgp, one_packet},
+    ledger::{
+        Certified, CertifiedUserId, Intended, OpenPgpAuthorityId, OpenPgpIntent, OpenPgpJob, Ours,
+        TakenBack, Transaction, Valid,
+    },
+    openpgp::{self, OpenPgpAuthority, Policy, Statement},
     refusal::Refusal,
 };
 
-/// The validity without a wish: a year, so that verified addresses are verified again.
-const DAYS_DEFAULT: u32 = 365;
-/// The longest validity: two years.
-const DAYS_MAX: u32 = 731;
+/// What a request may have certified, and until when.
+struct Permitted<'a> {
+    authority: &'a OpenPgpAuthority,
+    policy: &'a Policy,
+    expires: UnixTime,
+}
 
-impl Desk<'_> {
-    /// Records an intent, whose answer comes when it is certified; or refuses.
+impl<'a> Desk<'a> {
+    /// Records an intent, whose answer comes when it is certified; or answers at once with what
+    /// was certified before; or refuses.
     pub(super) fn certify(
         &mut self,
         tx: &mut Transaction<'_>,
         certify: Certify,
         intents: &mut Vec<OpenPgpIntent>,
     ) -> Result<Option<Answer>, Fault> {
-        let Certify { id, digest, days, key } = certify;
-        let permitted = openpgp::permit(&key, self.time).and_then(|()| self.permit_days(days));
-        let days = match permitted {
-            Ok(days) => days,
+        let (id, digest, renew) = (certify.id, certify.digest, certify.renew);
+        let permitted = match self.permit_openpgp(&certify) {
+            Ok(permitted) => permitted,
             Err(refusal) => return self.refuse(tx, id, digest, &refusal).map(Some),
         };
+        let authority = permitted.authority;
+        let what = what(authority.id(), permitted.policy.name(), &certify.key)?;
+        if !renew {
+            if let Some(earlier) = tx.certified_before(what)? {
+                tracing::info!(request = %id, "answered with what was certified before");
+                tx.answer_as_before(id, digest, &earlier)?;
+                let certificate = earlier.certificate.try_into().map_err(too_long)?;
+                return Ok(Some(Answer::Certified { id, certificate }));
+            }
+            if let Some(leader) = tx.certified_now(what)? {
+                tx.open_request(id, digest)?;
+                tx.follow_openpgp(id, leader)?;
+                return Ok(None);
+            }
+        }
+        let intent = self.prepare(tx, certify, &permitted)?;
+        let OpenPgpJob::Certify { user_ids, minimal, .. } = &intent.job else {
+            return Err(Fault::Internal("a certification is prepared as another job".into()));
+        };
+        // `openpgp-size`: what is intended now fits an answer later.
+        let ours = user_ids.iter().map(|one| match &one.ours {
+            Ours::New(statement) => statement.length_max(authority.key()),
+            Ours::Kept(packet) => packet.len(),
+        });
+        let length = minimal.length() + ours.sum::<usize>();
+        if length > CERTIFICATE_MAX {
+            let text = format!(
+                "the answer would have {length} bytes, at most {CERTIFICATE_MAX} fit; name fewer \
+                 user IDs"
+            );
+            let refusal = Refusal::new(RefusalCode::OpenPgpUserIdForm, text);
+            return self.refuse(tx, id, digest, &refusal).map(Some);
+        }
         tx.open_request(id, digest)?;
-        let intent = OpenPgpIntent { request: id, at: self.time, days, vetted: key };
-        tx.store_openpgp_intent(&intent)?;
+        tx.store_openpgp_intent(&intent, Some(what))?;
         intents.push(intent);
         Ok(None)
     }
 
-    fn permit_days(&self, days: Option<u32>) -> Result<u32, Refusal> {
-        if self.openpgp.is_none() {
+    /// `openpgp-permit`: everything that the policy and the vault itself demand.
+    fn permit_openpgp(&self, certify: &Certify) -> Result<Permitted<'a>, Refusal> {
+        let authority = self.openpgp_authority(&certify.authority)?;
+        let policy = authority.policy(certify.policy.as_ref())?;
+        let checked = openpgp::check(&certify.key, self.time)?;
+        let own_end = authority.key().expires(self.time);
+        if own_end.is_some_and(|end| end <= self.time) {
+            let text = format!(
+                "the key of the OpenPGP authority {} has expired; an administrator must see to it",
+                authority.name()
+            );
+            return Err(Refusal::new(RefusalCode::OpenPgpUnavailable, text));
+        }
+        let expires = policy.permit(
+            &certify.key,
+            checked.kind,
+            &checked.user_ids,
+            certify.days,
+            self.time,
+        )?;
+        let expires = own_end.map_or(expires, |end| end.min(expires));
+        Ok(Permitted { authority, policy, expires })
+    }
+
+    fn openpgp_authority(&self, name: &Name) -> Result<&'a OpenPgpAuthority, Refusal> {
+        if self.openpgp.is_empty() {
             let text = "this signer has no OpenPGP key; an administrator makes one with \
                         `signer openpgp create`";
             return Err(Refusal::new(RefusalCode::OpenPgpUnavailable, text));
         }
-        match days.unwrap_or(DAYS_DEFAULT) {
-            0 => Err(Refusal::new(
-                RefusalCode::Validity,
-                "0 days are asked for, at least 1 is needed",
-            )),
-            days if days > DAYS_MAX => {
-                let text = format!("{days} days are asked for, at most {DAYS_MAX} are allowed");
-                Err(Refusal::new(RefusalCode::Validity, text))
-            }
-            days => Ok(days),
+        self.openpgp.get(name).map(Arc::as_ref).ok_or_else(|| {
+            let text = format!("there is no OpenPGP authority {name}");
+            Refusal::new(RefusalCode::OpenPgpAuthorityUnknown, text)
+        })
+    }
+
+    /// Everything that will be signed, but for the signatures.
+    fn prepare(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        certify: Certify,
+        permitted: &Permitted<'_>,
+    ) -> Result<OpenPgpIntent, Fault> {
+        let Permitted { authority, policy, expires } = permitted;
+        let key = certify.key;
+        let taken_back = tx.last_taken_back(authority.id(), key.fingerprint())?;
+        let at = after(self.time, taken_back);
+        let expires = UnixTime(expires.0.max(at.0 + 1));
+        let kept = match certify.renew {
+            true => Vec::new(),
+            false => tx.certifications_of(authority.id(), key.fingerprint())?,
+        };
+        let still_valid = |text: &str| {
+            kept.iter().rev().find(|one| {
+                one.user_id == text
+                    && one.policy == policy.name().as_str()
+                    && one.expires > self.time
+            })
+        };
+        let mut user_ids = Vec::new();
+        for user_id in key.user_ids() {
+            let one = match still_valid(user_id) {
+                Some(valid) => Intended {
+                    user_id: user_id.clone(),
+                    serial: valid.serial.clone(),
+                    expires: valid.expires,
+                    ours: Ours::Kept(valid.ours.clone().try_into().map_err(too_long)?),
+                },
+                None => {
+                    let serial = next_serial(tx, authority.id(), self.random)?;
+                    let mut salt = [0; 16];
+                    (self.random)(&mut salt)?;
+                    let key = authority.key();
+                    let statement =
+                        Statement::certification(key, policy, &serial, at, expires, salt)?;
+                    let (user_id, serial) = (user_id.clone(), Some(serial));
+                    Intended { user_id, serial, expires, ours: Ours::New(statement) }
+                }
+            };
+            user_ids.push(one);
         }
+        Ok(OpenPgpIntent {
+            request: certify.id,
+            authority: authority.id(),
+            at,
+            fingerprint: key.fingerprint().try_into().map_err(too_long)?,
+            primary: key.primary().to_vec().try_into().map_err(too_long)?,
+            job: OpenPgpJob::Certify {
+                policy: policy.name().clone(),
+                user_ids,
+                minimal: Box::new(key.minimal().clone()),
+            },
+        })
+    }
+
+    /// Records the intent to take certifications back; or refuses where there is none.
+    pub(super) fn revoke_openpgp(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        digest: Digest,
+        revoke: &RevokeOpenPgp,
+        intents: &mut Vec<OpenPgpIntent>,
+    ) -> Result<Option<Answer>, Fault> {
+        let id = revoke.id;
+        let authority = match self.openpgp_authority(&revoke.authority) {
+            Ok(authority) => authority,
+            Err(refusal) => return self.refuse(tx, id, digest, &refusal).map(Some),
+        };
+        let fingerprint = &revoke.fingerprint;
+        let wanted = revoke.user_id.as_ref().map(|text| (text, UserId::parse(text).ok()));
+        let is_meant = |valid: &Valid| match &wanted {
+            None => true,
+            Some((text, form)) => {
+                valid.user_id == ***text
+                    || form.is_some() && UserId::parse(&valid.user_id).ok() == *form
+            }
+        };
+        let mut found = tx.certifications_of(authority.id(), fingerprint)?;
+        found.retain(is_meant);
+        // Of a user ID that was certified more than once, one signature takes all back.
+        let mut newest: Vec<Valid> = Vec::new();
+        for valid in found {
+            newest.retain(|other| other.user_id != valid.user_id);
+            newest.push(valid);
+        }
+        let Some(last) = newest.last() else {
+            let text = format!(
+                "{} has no certification of {} that could be taken back",
+                revoke.authority,
+                match &revoke.user_id {
+                    Some(user_id) => format!("`{}` of key {fingerprint}", user_id.escape_debug()),
+                    None => format!("key {fingerprint}"),
+                }
+            );
+            let refusal = Refusal::new(RefusalCode::OpenPgpNothingCertified, text);
+            return self.refuse(tx, id, digest, &refusal).map(Some);
+        };
+        let head = last.head.clone();
+        let at = after(self.time, newest.iter().map(|valid| valid.at).max());
+        let mut user_ids = Vec::new();
+        for valid in newest {
+            let mut salt = [0; 16];
+            (self.random)(&mut salt)?;
+            user_ids.push(TakenBack {
+                user_id: valid.user_id.try_into().map_err(too_long)?,
+                own: valid.own.try_into().map_err(too_long)?,
+                statement: Statement::revocation(authority.key(), revoke.reason, at, salt)?,
+            });
+        }
+        let intent = OpenPgpIntent {
+            request: id,
+            authority: authority.id(),
+            at,
+            fingerprint: fingerprint.clone(),
+            primary: primary_of(&head)?,
+            job: OpenPgpJob::Revoke {
+                reason: revoke.reason,
+                user_ids,
+                head: head.try_into().map_err(too_long)?,
+            },
+        };
+        tx.open_request(id, digest)?;
+        tx.store_openpgp_intent(&intent, None)?;
+        intents.push(intent);
+        Ok(None)
     }
 }
 
+/// A second later than the newest of what it must come after: signatures have whole seconds, and
+/// of two in the same one readers differ about which is the newer.
+fn after(time: UnixTime, newest: Option<UnixTime>) -> UnixTime {
+    newest.map_or(time, |newest| UnixTime(time.0.max(newest.0 + 1)))
+}
+
+/// The 16-octet serial of design §4.
+fn next_serial(
+    tx: &Transaction<'_>,
+    authority: OpenPgpAuthorityId,
+    random: &mut super::Random,
+) -> Result<Serial, Fault> {
+    let mut octets = [0; 8];
+    random(&mut octets)?;
+    serial(tx.next_openpgp_serial(authority)?, octets)
+}
+
+/// The name of what is certified: the same authority, policy, key and set of user IDs.
+fn what(
+    authority: OpenPgpAuthorityId,
+    policy: &Name,
+    key: &VettedOpenPgp,
+) -> Result<Digest, Fault> {
+    let mut user_ids: Vec<&str> = key.user_ids().iter().map(|user_id| &**user_id).collect();
+    user_ids.sort_unstable();
+    let fingerprint = key.fingerprint();
+    Ok(Digest::of(&protocol::codec::encode(&(authority, policy, fingerprint, user_ids))?))
+}
+
+/// The first packet of a stored certificate, which is our own writing.
+fn primary_of<const N: usize>(head: &[u8]) -> Result<Bytes<N>, Fault> {
+    let packets = crate::intake::openpgp::packets::split(head, 8);
+    let first = packets.ok().and_then(|packets| packets.first().map(|raw| raw.whole.to_vec()));
+    let damaged = |why: String| Fault::Damaged { what: "a stored OpenPGP key".into(), why };
+    let first = first.ok_or_else(|| damaged("it has no packets".into()))?;
+    first.try_into().map_err(|error| damaged(format!("{error}")))
+}
+
+//------------ Signing -------------------------------------------------------
+
+/// What a signing thread made of an intent; it is not recorded yet.
+#[derive(Debug)]
+pub(super) struct SignedOpenPgp {
+    pub(super) intent: OpenPgpIntent,
+    pub(super) made: Certified,
+}
+
+/// Signs all that an intent says, and puts it where it belongs.
+pub(super) fn sign(
+    authority: &OpenPgpAuthority,
+    intent: OpenPgpIntent,
+) -> Result<SignedOpenPgp, Fault> {
+    let Some(sequoia_openpgp::Packet::PublicKey(key)) = one_packet(&intent.primary) else {
+        let request = intent.request;
+        return Err(Fault::Internal(format!("the key of request {request} cannot be read")));
+    };
+    let ours = authority.key();
+    let made = match &intent.job {
+        OpenPgpJob::Certify { user_ids, minimal, .. } => {
+            let mut packets = Vec::new();
+            for one in user_ids {
+                packets.push(match &one.ours {
+                    Ours::New(statement) => statement.sign(ours, &key, &one.user_id)?,
+                    Ours::Kept(packet) => packet.to_vec(),
+                });
+            }
+            with_certifications(minimal, user_ids, &packets)
+        }
+        OpenPgpJob::Revoke { user_ids, head, .. } => {
+            let mut bytes = head.to_vec();
+            for taken in user_ids {
+                bytes.extend_from_slice(&taken.own);
+                bytes.extend(taken.statement.sign(ours, &key, &taken.user_id)?);
+            }
+            Certified { bytes, head: head.len(), user_ids: Vec::new() }
+        }
+    };
+    Ok(SignedOpenPgp { intent, made })
+}
+
+/// The certificate with `packets[n]` after the `n`th user ID and its self-signature. This is
+/// concatenation; it looks into nothing.
+fn with_certifications(minimal: &Minimal, user_ids: &[Intended], packets: &[Vec<u8>]) -> Certified {
+    let mut bytes = minimal.head().to_vec();
+    let mut parts = Vec::new();
+    for ((own, one), ours) in minimal.user_ids().iter().zip(user_ids).zip(packets) {
+        parts.push(CertifiedUserId {
+            user_id: one.user_id.to_string(),
+            serial: one.serial.clone(),
+            expires: one.expires,
+            offset: bytes.len(),
+            own: own.len(),
+            ours: ours.len(),
+        });
+        bytes.extend_from_slice(own);
+        bytes.extend_from_slice(ours);
+    }
+    bytes.extend_from_slice(minimal.tail());
+    Certified { bytes, head: minimal.head().len(), user_ids: parts }
+}
+
+//------------ Recording -----------------------------------------------------
+
 impl Vault {
-    /// Makes the certifications of an intent that is on disk, and records the result.
-    pub(super) fn finish_certification(
-        &mut self,
-        intent: &OpenPgpIntent,
-        now: Moment,
-    ) -> Result<Vec<u8>, Fault> {
-        let key = self.openpgp.as_ref().ok_or_else(|| {
-            Fault::Configuration(format!(
-                "request {} waits for the OpenPGP key, which is gone; restore it",
-                intent.request
-            ))
-        })?;
-        let valid = Duration::from_secs(u64::from(intent.days) * DAY_S.unsigned_abs());
-        let certifications = key.certify(&intent.vetted, intent.at, valid)?;
-        let certificate = intent.vetted.minimal().with_certifications(&certifications);
-        let time = self.signing_time(now)?;
+    /// Tasks for the signing threads, of intents that are on disk.
+    pub(super) fn openpgp_tasks(&self, intents: Vec<OpenPgpIntent>) -> Result<Vec<Task>, Fault> {
+        let task = |intent: OpenPgpIntent| {
+            let authority = self.openpgp.values().find(|one| one.id() == intent.authority);
+            let authority = authority.ok_or_else(|| {
+                Fault::Configuration(format!(
+                    "request {} waits for an OpenPGP key, which is gone; restore it",
+                    intent.request
+                ))
+            })?;
+            Ok(Task::OpenPgp { authority: Arc::clone(authority), intent: Box::new(intent) })
+        };
+        intents.into_iter().map(task).collect()
+    }
+
+    /// What an older program left: requests that it did not finish are set aside, and the parts
+    /// of what it certified are noted.
+    pub(super) fn settle_old_openpgp(&mut self, time: UnixTime) -> Result<(), Fault> {
+        let outdated = self.ledger.outdated_openpgp_intents()?;
+        let without_parts = self.ledger.openpgp_without_parts()?;
+        let known: Vec<_> = without_parts
+            .iter()
+            .filter_map(|(seq, certificate)| Some((*seq, openpgp::parts(certificate)?)))
+            .collect();
+        if outdated.is_empty() && known.is_empty() {
+            return Ok(());
+        }
         let mut tx = self.ledger.begin(time)?;
-        tx.store_certification(intent, &certificate)?;
+        for id in outdated {
+            let text = "the signer's program was replaced while this was being certified; ask \
+                        again with a new id";
+            tracing::warn!(request = %id, "{text}");
+            tx.set_aside_openpgp_intent(id, text)?;
+        }
+        for (seq, (head, user_ids)) in known {
+            tx.set_openpgp_parts(seq, head, &user_ids)?;
+        }
         tx.commit()?;
-        Ok(certificate)
+        Ok(())
+    }
+}
+
+/// Records what was signed; says which requests it answers, and how.
+pub(super) fn record(
+    tx: &mut Transaction<'_>,
+    signed: &SignedOpenPgp,
+) -> Result<Vec<(RequestId, Answer)>, Fault> {
+    let SignedOpenPgp { intent, made } = signed;
+    let certificate: Bytes<CERTIFICATE_MAX> = made.bytes.clone().try_into().map_err(too_long)?;
+    match &intent.job {
+        OpenPgpJob::Certify { policy, .. } => {
+            let ids = tx.store_certification(intent, policy, made)?;
+            let answer = |id| (id, Answer::Certified { id, certificate: certificate.clone() });
+            Ok(ids.into_iter().map(answer).collect())
+        }
+        OpenPgpJob::Revoke { reason, user_ids, .. } => {
+            tx.store_openpgp_revocation(intent, *reason, user_ids, &made.bytes)?;
+            let (id, revoked_at) = (intent.request, intent.at.0);
+            Ok(vec![(id, Answer::CertificationRevoked { id, revoked_at, certificate })])
+        }
     }
 }

@@ -142,7 +142,7 @@ impl Vault {
         Ok(())
     }
 
-    fn sign_crl(&mut self, name: &Name, now: Moment) -> Result<(), Fault> {
+    pub(super) fn sign_crl(&mut self, name: &Name, now: Moment) -> Result<(), Fault> {
         let time = self.signing_time(now)?;
         let authority = &self.authorities[name];
         let cache = self.crls.caches.entry(name.clone()).or_default();

@@ -116,7 +116,7 @@ impl Vault {
         Ok(())
     }
 
-    fn write_serial(&mut self, name: &Name) -> Result<(), Fault> {
+    pub(super) fn write_serial(&mut self, name: &Name) -> Result<(), Fault> {
         let random = super::random_octets(&mut self.random)?;
         let authority = &self.authorities[name];
         let (counter, _) = self.ledger.counters(authority.id())?;

@@ -16,7 +16,8 @@ use crate::{
     call::{Issue, Reply},
     fault::Fault,
     ledger::{Outcome, Transaction},
-    lint, openpgp,
+    lint,
+    openpgp::OpenPgpAuthority,
     profile::{Profile, Wish},
     refusal::Refusal,
     tbs,
@@ -25,7 +26,7 @@ use crate::{
 /// What decisions are made with.
 pub(super) struct Desk<'a> {
     pub(super) authorities: &'a BTreeMap<Name, Arc<Authority>>,
-    pub(super) openpgp: Option<&'a openpgp::CaKey>,
+    pub(super) openpgp: &'a BTreeMap<Name, Arc<OpenPgpAuthority>>,
     pub(super) blocklist: &'a Blocklist,
     pub(super) random: &'a mut Random,
     pub(super) shapes: &'a mut lint::Shapes,

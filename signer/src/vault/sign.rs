@@ -2,7 +2,8 @@
 //!
 //! What is put in is on disk as an intent; what comes out is not recorded yet and must not be
 //! told to anybody. Nothing here opens the ledger or a file, so no thread that signs ever waits
-//! for a disk.
+//! for a disk. A pool without threads signs when it is told to: for a simulation, in which the
+//! order of everything follows from one number.
 
 use std::{
     collections::VecDeque,
@@ -13,17 +14,44 @@ use std::{
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use protocol::message::Serial;
 
-use crate::{authority::Authority, fault::Fault, ledger::Intent};
+use super::certify::{self, SignedOpenPgp};
+use crate::{
+    authority::Authority,
+    fault::Fault,
+    ledger::{Intent, OpenPgpIntent, OpenPgpJob},
+    openpgp::OpenPgpAuthority,
+};
 
 /// Tasks for each core beyond which new requests wait for what is being signed: with so much in
 /// hand no core runs dry while a batch is decided and recorded.
 const PLENTY_PER_CORE: usize = 4;
 
 /// An intent, and who signs it.
-pub(super) struct Task {
-    pub(super) authority: Arc<Authority>,
-    pub(super) intent: Intent,
+pub(super) enum Task {
+    /// A certificate.
+    Certificate { authority: Arc<Authority>, intent: Intent },
+    /// Certifications of an OpenPGP key, or their revocations.
+    OpenPgp { authority: Arc<OpenPgpAuthority>, intent: Box<OpenPgpIntent> },
+}
+
+impl Task {
+    fn serial(&self) -> Option<Serial> {
+        match self {
+            Self::Certificate { intent, .. } => Some(intent.serial().clone()),
+            Self::OpenPgp { intent, .. } => match &intent.job {
+                OpenPgpJob::Certify { user_ids, .. } => user_ids.first()?.serial.clone(),
+                OpenPgpJob::Revoke { .. } => None,
+            },
+        }
+    }
+}
+
+/// What a task became; it is not recorded yet.
+pub(super) enum Done {
+    Certificate(Signed),
+    OpenPgp(SignedOpenPgp),
 }
 
 /// A certificate that is not recorded yet.
@@ -54,7 +82,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Task>,
-    signed: Vec<Result<Signed, Fault>>,
+    signed: Vec<Result<Done, Fault>>,
     /// The vault was told that there is something to record.
     rung: bool,
     stopped: bool,
@@ -71,7 +99,17 @@ impl State {
 impl Pool {
     /// Starts a thread for each core.
     pub(super) fn start() -> Result<Self, Fault> {
-        let failed = |what: &str| Fault::Internal(format!("the signing threads: {what}"));
+        let mut pool = Self::without_threads()?;
+        for _ in 0..cores() {
+            let shared = Arc::clone(&pool.shared);
+            let thread = thread::Builder::new().name("sign".into()).spawn(move || shared.serve());
+            pool.threads.push(thread.map_err(|error| failed(&error.to_string()))?);
+        }
+        Ok(pool)
+    }
+
+    /// Nothing is signed but by [`Self::sign_next`] and while [`Self::wait`] waits for it.
+    pub(super) fn without_threads() -> Result<Self, Fault> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let bell = EventFd::from_flags(flags).map_err(|errno| failed(errno.desc()))?;
         let shared = Arc::new(Shared {
@@ -80,13 +118,17 @@ impl Pool {
             rung: Condvar::new(),
             bell,
         });
-        let mut pool = Self { shared, threads: Vec::new(), in_hand: 0 };
-        for _ in 0..cores() {
-            let shared = Arc::clone(&pool.shared);
-            let thread = thread::Builder::new().name("sign".into()).spawn(move || shared.serve());
-            pool.threads.push(thread.map_err(|error| failed(&error.to_string()))?);
-        }
-        Ok(pool)
+        Ok(Self { shared, threads: Vec::new(), in_hand: 0 })
+    }
+
+    /// Signs the oldest task here and now; says its serial, or nothing if no task waits
+    /// or what is signed has none.
+    pub(super) fn sign_next(&self) -> Option<Serial> {
+        let task = self.shared.lock().waiting.pop_front()?;
+        let serial = task.serial();
+        let signed = sign(task);
+        self.shared.lock().signed.push(signed);
+        serial
     }
 
     /// Readable when there is something to record.
@@ -101,7 +143,7 @@ impl Pool {
 
     /// Whether every core has enough to do while new work is prepared.
     pub(super) fn has_plenty(&self) -> bool {
-        self.shared.lock().waiting.len() > PLENTY_PER_CORE * self.threads.len()
+        self.shared.lock().waiting.len() > PLENTY_PER_CORE * self.threads.len().max(1)
     }
 
     /// Puts in what the ledger holds as intents.
@@ -125,7 +167,7 @@ impl Pool {
     }
 
     /// Takes what is signed; the first failure is the fault.
-    pub(super) fn take(&mut self) -> Result<Vec<Signed>, Fault> {
+    pub(super) fn take(&mut self) -> Result<Vec<Done>, Fault> {
         let signed = {
             let mut state = self.shared.lock();
             if std::mem::take(&mut state.rung) {
@@ -140,6 +182,10 @@ impl Pool {
 
     /// Waits until there is something to take. Does not return early while tasks are in hand.
     pub(super) fn wait(&self) {
+        if self.threads.is_empty() {
+            while self.sign_next().is_some() {}
+            return;
+        }
         let mut state = self.shared.lock();
         while self.in_hand > 0 && !state.rung && !state.is_worth_recording() {
             state = self.shared.rung.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -190,11 +236,22 @@ impl Shared {
     }
 }
 
-fn sign(task: Task) -> Result<Signed, Fault> {
-    let Task { authority, intent } = task;
-    let der = catch_unwind(AssertUnwindSafe(|| authority.sign(&intent)))
-        .unwrap_or_else(|_| Err(Fault::Internal("a signing thread failed".into())))?;
-    Ok(Signed { intent, der })
+fn sign(task: Task) -> Result<Done, Fault> {
+    let sign = || match task {
+        Task::Certificate { authority, intent } => {
+            let der = authority.sign(&intent)?;
+            Ok(Done::Certificate(Signed { intent, der }))
+        }
+        Task::OpenPgp { authority, intent } => {
+            certify::sign(&authority, *intent).map(Done::OpenPgp)
+        }
+    };
+    catch_unwind(AssertUnwindSafe(sign))
+        .unwrap_or_else(|_| Err(Fault::Internal("a signing thread failed".into())))
+}
+
+fn failed(what: &str) -> Fault {
+    Fault::Internal(format!("the signing threads: {what}"))
 }
 
 fn cores() -> usize {

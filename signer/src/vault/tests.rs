@@ -31,6 +31,8 @@ mod blocked;
 mod crashes;
 mod crls;
 mod floods;
+mod log;
+mod openpgp;
 mod packing;
 mod turns;
 

@@ -85,6 +85,7 @@ impl Demo<'_> {
         world.signer(&[&issuing[..], &below].concat())?.done()?;
         world.signer(&["openpgp", "create", "--uid", SIGNER_UID])?.done()?;
         world.frontend(&["init"])?.done()?;
+        world.pair()?;
         let took = start.elapsed();
         let (root, issuing) = (self.root(), self.world.authority("issuing", "ca.crt"));
         self.world.openssl(&["verify", "-x509_strict", "-CAfile", &root, &issuing])?;

@@ -161,15 +161,21 @@ fn codes_in_source(text: &str) -> BTreeSet<&str> {
 fn tables_of_codes<'a>(file: &'a File, codes: &BTreeSet<&str>) -> Vec<(usize, BTreeSet<&'a str>)> {
     let mut tables = Vec::new();
     let mut table: Option<(usize, BTreeSet<&str>)> = None;
+    let mut is_of_ids = false;
     let end = (usize::MAX, "");
     for (number, line) in file.lines().chain([end]) {
         if !line.starts_with('|') {
             tables.extend(table.take());
+            is_of_ids = false;
             continue;
         }
-        let (_, named) = table.get_or_insert((number, BTreeSet::new()));
         let first_cell = line.split('|').nth(1).unwrap_or("");
-        named.extend(code_spans(first_cell));
+        let (_, named) = table.get_or_insert((number, BTreeSet::new()));
+        // The ids of controls are often the codes of their refusals.
+        is_of_ids |= first_cell.trim() == "id";
+        if !is_of_ids {
+            named.extend(code_spans(first_cell));
+        }
     }
     // A table that merely mentions a code or two is about something else.
     tables.retain(|(_, named)| named.intersection(codes).count() >= TABLE_ROWS_MIN);

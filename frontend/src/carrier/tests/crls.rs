@@ -83,6 +83,7 @@ fn a_revocation_fetches_the_full_the_delta_and_its_shard() {
     let shard = rig.ca.shard_crl(2, &["http://c.example/1.crl"], &[5]);
     rig.answer([whole(&shard, CrlScope::Shard(1), 2)]);
     assert_eq!(rig.mirrored(CrlScope::Shard(1)).unwrap(), shard);
+    assert_eq!(rig.drain(), []);
     assert_eq!(rig.carrier.work(rig.now()), Work::Idle);
     let mut files: Vec<_> = std::fs::read_dir(rig.home.crl_dir())
         .unwrap()

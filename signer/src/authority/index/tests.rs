@@ -55,6 +55,7 @@ fn damaged_lines_say_what_is_wrong() {
         ("X\t510102030405Z\t\t01\tunknown\t/CN=a", "status"),
         ("V\tsoon\t\t01\tunknown\t/CN=a", "expiry"),
         ("R\t510102030405Z\tthen\t01\tunknown\t/CN=a", "revocation date"),
+        ("R\t510102030405Z\t250102030405Z,key\\\tTime\t01\tunknown\t/CN=a", "tab"),
         ("V\t510102030405Z\t\tzz\tunknown\t/CN=a", "serial"),
         ("V\t510102030405Z\t\t01\tunknown\t/CN=a\r", "CR LF"),
     ] {

@@ -13,7 +13,7 @@ use openssl::{
     rsa::Rsa,
     x509::{X509NameBuilder, X509ReqBuilder},
 };
-use protocol::message::RefusalCode;
+use protocol::message::{ApprovedUserId, RefusalCode};
 
 use super::*;
 use crate::intake::worker::stand_in;
@@ -133,6 +133,90 @@ fn every_way_to_break_a_worker_leaves_the_next_request_unharmed() {
     }
 }
 
+/// A key of `length` bytes that strangers certified without end, with one user ID of its owner.
+fn famous_key(length: usize) -> Vec<u8> {
+    use sequoia_openpgp::{
+        Packet,
+        cert::CertBuilder,
+        packet::{UserID, signature::SignatureBuilder},
+        serialize::SerializeInto,
+        types::SignatureType,
+    };
+    let made = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    let make = || {
+        let builder = CertBuilder::new().set_creation_time(made).add_userid("a");
+        builder.add_transport_encryption_subkey().generate().unwrap().0
+    };
+    let (cert, stranger) = (make(), make());
+    let key = stranger.primary_key().key().clone().parts_into_secret().unwrap();
+    let theirs = SignatureBuilder::new(SignatureType::GenericCertification)
+        .set_signature_creation_time(made)
+        .unwrap()
+        .sign_userid_binding(
+            &mut key.into_keypair().unwrap(),
+            cert.primary_key().key(),
+            &UserID::from("a"),
+        )
+        .unwrap();
+    let theirs = Packet::from(theirs).to_vec().unwrap();
+    let bare = cert.to_vec().unwrap();
+    let foreign = theirs.repeat((length - bare.len()) / theirs.len());
+    let packets = cert.strip_secret_key_material().into_packets();
+    packets.fold(Vec::new(), |mut bytes, packet| {
+        bytes.extend(packet.to_vec().unwrap());
+        if matches!(packet, Packet::UserID(_)) {
+            bytes.extend(&foreign);
+        }
+        bytes
+    })
+}
+
+fn openpgp(key: &[u8]) -> Job {
+    Job::OpenPgp {
+        key: key.to_vec().try_into().unwrap(),
+        user_ids: vec![ApprovedUserId::Exact("a".try_into().unwrap())].try_into().unwrap(),
+        unix_s: 1_700_000_100,
+    }
+}
+
+#[test]
+fn openpgp_key_that_breaks_its_worker_is_set_aside_and_the_next_is_served() {
+    let mut bench = Bench::new("fragile");
+    let good = famous_key(4000);
+    let ways = [&b"eat memory"[..], b"panic", b"open files"];
+    let count = bench.submit_all(ways.iter().flat_map(|way| [openpgp(way), openpgp(&good)]));
+    bench.run_until(count);
+    // One that hangs, too.
+    bench.submit_all([openpgp(b"hang"), openpgp(&good)]);
+    loop {
+        bench.intake.turn(bench.now).unwrap();
+        if bench.intake.waiting.is_empty() {
+            break; // both are at the worker
+        }
+        bench.wait();
+    }
+    bench.now += JOB_LIMIT;
+    bench.run_until(count + 2);
+    for pair in bench.outcomes.chunks(2) {
+        broke(&pair[0].1);
+        assert!(matches!(pair[1].1, Outcome::OpenPgp(_)), "{pair:?}");
+    }
+}
+
+#[test]
+fn largest_openpgp_key_is_vetted_in_less_than_32_mib() {
+    let mut bench = Bench::new("honest");
+    let largest = famous_key(protocol::message::OPENPGP_KEY_MAX);
+    assert!(largest.len() > protocol::message::OPENPGP_KEY_MAX - 1000);
+    let count = bench.submit_all((0..3).map(|_| openpgp(&largest)));
+    bench.run_until(count);
+    assert!(bench.outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::OpenPgp(_))));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bench.pid())).unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let kib: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib <= 32 * 1024, "{kib} KiB at most at one time");
+}
+
 #[test]
 fn a_worker_that_hangs_is_cut_at_the_limit_and_not_before() {
     let mut bench = Bench::new("fragile");
@@ -231,7 +315,7 @@ fn refusals_come_through_with_their_code_and_sentence() {
     let key = job(b"not a csr");
     let openpgp = Job::OpenPgp {
         key: b"no key".to_vec().try_into().unwrap(),
-        user_ids: vec!["a".try_into().unwrap()].try_into().unwrap(),
+        user_ids: vec![ApprovedUserId::Exact("a".try_into().unwrap())].try_into().unwrap(),
         unix_s: u64::MAX,
     };
     bench.submit_all([key, openpgp]);

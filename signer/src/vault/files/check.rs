@@ -46,6 +46,7 @@ pub fn check(
         let serial = intent.serial();
         report.findings.push(format!("serial {serial} is not finished; the next start does it"));
     }
+    report.findings.extend(ledger.check_openpgp()?);
     for authority in authorities {
         check_authority(authority, &ledger, &mut report, progress)?;
     }

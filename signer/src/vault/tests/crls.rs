@@ -26,6 +26,20 @@ fn fetch(story: &mut Story, scope: CrlScope, have: Option<Digest>) -> Answer {
     story.call(Call::FetchCrl(FetchCrl { authority, scope, have, resume: None }))
 }
 
+/// The newest full CRL as it travels: its first piece, and all of its packed bytes.
+fn fetch_packed(story: &mut Story, have: Option<Digest>) -> (CrlPiece, Vec<u8>) {
+    let Answer::CrlPiece(first) = story.fetch_crl(have) else { panic!("a piece was expected") };
+    let mut packed = first.bytes.to_vec();
+    while (packed.len() as u64) < first.packed_length {
+        let resume = Some((first.packed_digest, packed.len() as u64));
+        let authority = name("issuing");
+        let question = FetchCrl { authority, scope: CrlScope::Full, have, resume };
+        let Answer::CrlPiece(next) = story.call(Call::FetchCrl(question)) else { panic!() };
+        packed.extend_from_slice(&next.bytes);
+    }
+    (first, packed)
+}
+
 fn tick(story: &mut Story) {
     let now = story.now;
     story.vault().tick(now).unwrap();
@@ -232,11 +246,9 @@ fn eleven_hundred_revocations_make_one_crl_of_a_few_bytes_each() {
         assert!(replies.iter().all(revoked) && replies.len() == batch.len());
         tick(&mut story);
     }
-    let answer = story.fetch_crl(Some(first.crl_digest));
-    let Answer::CrlPiece(piece) = answer else { panic!("a piece was expected") };
+    let (piece, packed) = fetch_packed(&mut story, Some(first.crl_digest));
     assert_eq!(piece.crl_number, first.crl_number + 1, "one CRL for all");
-    assert_eq!(piece.packed_length, piece.bytes.len() as u64, "one piece");
-    let crl = patch::unpack(&piece.bytes, |_| Some(&base), 1 << 20).unwrap();
+    let crl = patch::unpack(&packed, |_| Some(&base), 1 << 20).unwrap();
     assert_eq!(listed(&crl), serials);
     // 11,520 bytes a second: the CRL takes less than four of the ten seconds.
     assert!(piece.packed_length < 40 * 1_128, "{} bytes", piece.packed_length);
@@ -256,15 +268,7 @@ fn one_more_revocation_costs_less_than_a_kilobyte_on_the_wire_however_long_the_l
             story.revoke(serial);
             story.later(60);
         }
-        let Answer::CrlPiece(piece) = story.fetch_crl(have) else { panic!("a piece") };
-        let mut packed = piece.bytes.to_vec();
-        while (packed.len() as u64) < piece.packed_length {
-            let resume = Some((piece.packed_digest, packed.len() as u64));
-            let authority = name("issuing");
-            let question = FetchCrl { authority, scope: CrlScope::Full, have, resume };
-            let Answer::CrlPiece(next) = story.call(Call::FetchCrl(question)) else { panic!() };
-            packed.extend_from_slice(&next.bytes);
-        }
+        let (piece, packed) = fetch_packed(&mut story, have);
         let reference = base.clone();
         base = patch::unpack(&packed, |_| Some(&reference), 1 << 26).unwrap();
         assert_eq!(Digest::of(&base), piece.crl_digest);

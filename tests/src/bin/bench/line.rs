@@ -23,8 +23,8 @@ pub(crate) fn measure(csrs: &Csrs, report: &mut Report) -> Result<()> {
 
     eprintln!("bench: the line at 115,200 baud, {} requests", csrs.files.len());
     // The first session also carries the catalogue and the CRLs; it is measured apart.
-    let opening = run(&mut world, std::slice::from_ref(first))?;
-    let backlog = run(&mut world, rest)?;
+    let opening = run(&mut world, std::slice::from_ref(first), IDLE_MAX)?;
+    let backlog = run(&mut world, rest, IDLE_MAX)?;
 
     let count = rest.len() as f64;
     report.promised(
@@ -51,21 +51,28 @@ pub(crate) fn measure(csrs: &Csrs, report: &mut Report) -> Result<()> {
 }
 
 /// One queue worked off.
-struct Run {
-    took: Duration,
-    to_signer: f64,
-    to_frontend: f64,
+pub(crate) struct Run {
+    /// From the frontend's start to its end.
+    pub(crate) took: Duration,
+    /// Bytes, frames and all.
+    pub(crate) to_signer: f64,
+    /// Bytes, frames and all.
+    pub(crate) to_frontend: f64,
 }
 
 /// Queues the requests, lays a fresh cable, and waits until all are answered.
-fn run(world: &mut World, requests: &[(String, String)]) -> Result<Run> {
+pub(crate) fn run(
+    world: &mut World,
+    requests: &[(String, String)],
+    idle_max: Duration,
+) -> Result<Run> {
     for (file, name) in requests {
         world.queue(&Csrs::request(file, name))?;
     }
     world.start_wire()?;
     world.start_signer()?;
     let start = Instant::now();
-    world.run_until_idle(IDLE_MAX)?;
+    world.run_until_idle(idle_max)?;
     let took = start.elapsed();
     let counts = world.stop()?.wire;
     let bytes = |direction: &str| -> Result<f64> {
@@ -77,7 +84,7 @@ fn run(world: &mut World, requests: &[(String, String)]) -> Result<Run> {
 }
 
 /// The seconds of single requests on an idle line, from the command to its end, sorted.
-fn alone(world: &mut World, requests: &[(String, String)]) -> Result<Vec<f64>> {
+pub(crate) fn alone(world: &mut World, requests: &[(String, String)]) -> Result<Vec<f64>> {
     world.start()?;
     let mut seconds = Vec::new();
     // The first one also waits for the link, so it does not count.

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail};
 mod csrs;
 mod figures;
 mod line;
+mod link;
+mod openpgp;
 mod peers;
 mod report;
 mod sizes;
@@ -41,6 +43,24 @@ struct Options {
 }
 
 fn bench() -> Result<()> {
+    if env::args().nth(1).as_deref() == Some("link") {
+        return match link::Options::read(env::args().skip(2))? {
+            Some(options) => link::bench(&options),
+            None => {
+                println!("{}", link::USAGE);
+                Ok(())
+            }
+        };
+    }
+    if env::args().nth(1).as_deref() == Some("openpgp") {
+        return match openpgp::Options::read(env::args().skip(2))? {
+            Some(options) => openpgp::bench(&options),
+            None => {
+                println!("{}", openpgp::USAGE);
+                Ok(())
+            }
+        };
+    }
     if env::args().nth(1).as_deref() == Some("store") {
         return match store::Options::read(env::args().skip(2))? {
             Some(options) => store::bench(&options),
@@ -104,6 +124,8 @@ impl Options {
 }
 
 const USAGE: &str = "\
+bench link ...                      the cable beside zmodem (bench link --help)
+bench openpgp ...                   OpenPGP certifications (bench openpgp --help)
 bench store ...                     the store at a million certificates (bench store --help)
 bench [--json] [--requests N] [--sizes N,N,...] [--no-line] [--no-unlimited]
 

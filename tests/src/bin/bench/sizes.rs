@@ -18,7 +18,7 @@ pub(crate) fn measure(sizes: &[usize], report: &mut Report) -> Result<()> {
     let csr_file = world.csr("one", "ec:P-256", "/CN=one.example.org")?;
     let csr = world.openssl(&["req", "-in", &csr_file, "-outform", "DER"])?.stdout;
     world.start_signer()?;
-    let mut bare = Bare::connect(&world.frontend_link(), 0x5123)?;
+    let mut bare = Bare::connect_to(&world, 0x5123)?;
     let mut held = 0;
     for &size in sizes {
         eprintln!("bench: a store that holds {size} certificates");

@@ -11,7 +11,7 @@ use crate::figures::Figures;
 mod million;
 mod rates;
 mod revocations;
-mod speed;
+pub(crate) mod speed;
 
 /// The longest that the programs may work on anything here.
 const IDLE_MAX: Duration = Duration::from_secs(3600);

@@ -42,7 +42,7 @@ pub(crate) fn measure(csrs: &Csrs, report: &mut Report) -> Result<()> {
 /// The same requests without the frontend's queue and checks.
 fn signer_alone(world: &mut World, csrs: &Csrs) -> Result<f64> {
     world.start_signer()?;
-    let mut bare = Bare::connect(&world.frontend_link(), 0xa10e)?;
+    let mut bare = Bare::connect_to(world, 0xa10e)?;
     let mut requests = Vec::with_capacity(REQUESTS);
     for (file, name) in csrs.files.iter().cycle().take(REQUESTS) {
         let csr = csrs.world.openssl(&["req", "-in", file, "-outform", "DER"])?.stdout;

@@ -133,7 +133,7 @@ impl Store {
 
     fn connect(&mut self) -> Result<Bare> {
         self.connections += 1;
-        Bare::connect(&self.world.frontend_link(), self.connections)
+        Bare::connect_to(&self.world, self.connections)
     }
 
     /// Issues certificates and returns the seconds for each.

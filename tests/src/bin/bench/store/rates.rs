@@ -119,7 +119,7 @@ fn signer_alone(csrs: &Csrs, requests: usize, done: &mut Done) -> Result<f64> {
     let mut world = World::new(Cable::Unix)?;
     world.found("ec:P-256")?;
     world.start_signer()?;
-    let mut bare = Bare::connect(&world.frontend_link(), 0xa10e)?;
+    let mut bare = Bare::connect_to(&world, 0xa10e)?;
     let ders = csrs.ders()?;
     let prepared = (0..requests)
         .map(|number| {

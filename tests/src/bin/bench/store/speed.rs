@@ -7,11 +7,11 @@ use crate::{csrs::cores, figures::Figures};
 
 /// Signatures per second by wall clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Speed {
+pub(crate) struct Speed {
     /// One process, times the cores.
-    pub(super) one_times_cores: f64,
+    pub(crate) one_times_cores: f64,
     /// As many processes as cores at the same time.
-    pub(super) together: f64,
+    pub(crate) together: f64,
 }
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
@@ -27,8 +27,13 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
 }
 
 /// RSA-4096 with all that `openssl speed` knows to make it fast.
-pub(super) fn rsa4096() -> Result<Speed> {
+pub(crate) fn rsa4096() -> Result<Speed> {
     speed("rsa4096", "rsa 4096 bits")
+}
+
+/// Ed25519.
+pub(crate) fn ed25519() -> Result<Speed> {
+    speed("ed25519", "253 bits EdDSA (Ed25519)")
 }
 
 fn speed(algorithm: &str, line: &str) -> Result<Speed> {

@@ -1,0 +1,404 @@
+//! OpenPGP certifications: one signature for one request, the same answer again, taken back, and
+//! the plug pulled at every point.
+
+use protocol::message::{ApprovedUserId, OpenPgpReason, RevokeOpenPgp};
+use sequoia_openpgp::{
+    Cert,
+    cert::{CertBuilder, CipherSuite},
+    packet::Signature,
+    parse::Parse,
+    serialize::SerializeInto,
+};
+
+use super::*;
+use crate::{
+    calendar::DAY_S, call::Certify, durable::crash, intake::openpgp::Limits, openpgp::system_time,
+};
+
+const ALICE: &str = "Alice Łódzka <alice@example.net>";
+const OTHER: &str = "Alice <alice@example.com>";
+
+/// A story with an OpenPGP authority and a person's key.
+struct Pgp {
+    story: Story,
+    cert: Cert,
+}
+
+impl Pgp {
+    fn new() -> Self {
+        let mut story = Story::new();
+        story.vault = None;
+        story.console(&["openpgp", "create", "people", "--user-id", "CA <ca@ca.example>"]).unwrap();
+        story.now = console::now().unwrap();
+        story.start();
+        let cert = CertBuilder::new()
+            .set_cipher_suite(CipherSuite::Cv25519)
+            .set_creation_time(system_time(UnixTime(story.now.unix().0 - DAY_S)))
+            .add_userid(ALICE)
+            .add_userid(OTHER)
+            .add_transport_encryption_subkey()
+            .generate()
+            .unwrap()
+            .0;
+        Self { story, cert }
+    }
+
+    /// A request with an id of its own, as it comes from the gate.
+    fn request(&mut self, user_ids: &[&str]) -> Certify {
+        self.story.next_id += 1;
+        let asked = |text: &&str| ApprovedUserId::Exact((*text).try_into().unwrap());
+        let asked: Vec<_> = user_ids.iter().map(asked).collect();
+        let time = system_time(self.story.now.unix());
+        let key = intake::openpgp::vet(&self.cert.to_vec().unwrap(), &asked, time, &Limits::WIRE);
+        let id = self.story.id();
+        Certify {
+            id,
+            digest: Digest::of(id.as_bytes()),
+            authority: name("people"),
+            policy: None,
+            days: None,
+            renew: false,
+            key: key.unwrap(),
+        }
+    }
+
+    fn taking_back(&mut self, user_id: Option<&str>) -> Call {
+        self.story.next_id += 1;
+        let id = self.story.id();
+        let revoke = RevokeOpenPgp {
+            id,
+            authority: name("people"),
+            fingerprint: self.cert.fingerprint().to_hex().as_str().try_into().unwrap(),
+            user_id: user_id.map(|text| text.try_into().unwrap()),
+            reason: OpenPgpReason::UserIdInvalid,
+        };
+        Call::RevokeOpenPgp { digest: Digest::of(id.as_bytes()), revoke }
+    }
+
+    fn ask(&mut self, calls: Vec<Call>) -> Vec<Answer> {
+        let tagged = (0..).zip(calls).map(|(tag, body)| Tagged { tag, body }).collect();
+        let now = self.story.now;
+        let mut replies = self.story.vault().handle(now, tagged).unwrap();
+        replies.sort_by_key(|reply| reply.tag);
+        let answers = replies.into_iter().map(|reply| match reply.body {
+            Reply::Answer(answer) => answer,
+            other => panic!("an answer was expected: {other:?}"),
+        });
+        answers.collect()
+    }
+
+    fn certify(&mut self, certify: Certify) -> Answer {
+        self.ask(vec![Call::Certify(Box::new(certify))]).pop().unwrap()
+    }
+
+    fn certified(&mut self, user_ids: &[&str]) -> Vec<u8> {
+        let request = self.request(user_ids);
+        bytes(&self.certify(request))
+    }
+
+    /// How many certifications of a user ID by our key count in `certificate`.
+    fn counting(&self, certificate: &[u8], user_id: &str) -> Vec<Signature> {
+        let cert = Cert::from_bytes(certificate).unwrap();
+        let vault = self.story.vault.as_ref().unwrap();
+        let by = vault.openpgp[&name("people")].key().cert().primary_key().key();
+        let time = system_time(UnixTime(self.story.now.unix().0 + 60));
+        let policy = intake::openpgp::policy(time);
+        let found = cert.userids().find(|one| one.userid().value() == user_id.as_bytes()).unwrap();
+        let taken_back = found
+            .valid_third_party_revocations_by_key(&policy, time, by)
+            .filter_map(|one| one.signature_creation_time())
+            .max();
+        let active = found.active_certifications_by_key(&policy, time, by);
+        active.filter(|one| one.signature_creation_time() > taken_back).cloned().collect()
+    }
+
+    /// The numbers of signatures in the records.
+    fn records(&self) -> usize {
+        let ledger = Ledger::open(&ledger_path(&self.story.store())).unwrap();
+        let mut count = 0;
+        ledger
+            .for_each_certification(None, |_| {
+                count += 1;
+                Ok(())
+            })
+            .unwrap();
+        count
+    }
+}
+
+fn bytes(answer: &Answer) -> Vec<u8> {
+    match answer {
+        Answer::Certified { certificate, .. } => certificate.to_vec(),
+        Answer::CertificationRevoked { certificate, .. } => certificate.to_vec(),
+        other => panic!("a certificate was expected: {other:?}"),
+    }
+}
+
+fn code(answer: &Answer) -> RefusalCode {
+    match answer {
+        Answer::Refused { code, .. } => *code,
+        other => panic!("a refusal was expected: {other:?}"),
+    }
+}
+
+#[test]
+fn certification_is_recorded_and_the_same_request_has_the_same_answer() {
+    let mut pgp = Pgp::new();
+    let request = pgp.request(&[ALICE]);
+    let first = pgp.certify(request.clone());
+    assert_eq!(pgp.counting(&bytes(&first), ALICE).len(), 1);
+    assert_eq!(pgp.certify(request.clone()), first, "I3");
+    pgp.story.start();
+    assert_eq!(pgp.certify(request.clone()), first, "I3 across a restart");
+    let other = Certify { digest: Digest::of(b"another body"), ..request };
+    assert_eq!(code(&pgp.certify(other)), RefusalCode::RequestReused);
+    assert_eq!(pgp.records(), 1);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_certified_and_valid_is_answered_again_byte_for_byte_without_a_signature() {
+    let mut pgp = Pgp::new();
+    let first = pgp.certified(&[ALICE, OTHER]);
+    pgp.story.later(60);
+    assert_eq!(pgp.certified(&[ALICE, OTHER]), first);
+    assert_eq!(pgp.certified(&[OTHER, ALICE]), first, "the same user IDs in another order");
+    assert_eq!(pgp.records(), 2);
+    pgp.story.start();
+    assert_eq!(pgp.certified(&[ALICE, OTHER]), first, "after a restart");
+
+    let renewal = Certify { renew: true, ..pgp.request(&[ALICE, OTHER]) };
+    let renewed = bytes(&pgp.certify(renewal.clone()));
+    assert_ne!(renewed, first);
+    assert_eq!(bytes(&pgp.certify(renewal)), renewed, "also a renewal is made once");
+    assert_eq!(pgp.records(), 4);
+    assert_eq!(pgp.certified(&[ALICE, OTHER]), renewed, "the newest one is meant");
+
+    // When it has ended, it is certified anew.
+    pgp.story.later(366 * DAY_S);
+    assert_ne!(pgp.certified(&[ALICE, OTHER]), renewed);
+    assert_eq!(pgp.records(), 6);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn user_id_that_is_certified_already_keeps_its_certification_beside_a_new_one() {
+    let mut pgp = Pgp::new();
+    let alice = pgp.certified(&[ALICE]);
+    pgp.story.later(60);
+    let both = pgp.certified(&[OTHER, ALICE]);
+    assert_eq!(pgp.counting(&both, ALICE), pgp.counting(&alice, ALICE), "the same signature");
+    assert_eq!(pgp.counting(&both, OTHER).len(), 1);
+    assert_eq!(pgp.records(), 2, "one for each user ID");
+    // And one of two alone needs none.
+    let other = pgp.certified(&[OTHER]);
+    assert_eq!(pgp.counting(&other, OTHER), pgp.counting(&both, OTHER));
+    assert_eq!(pgp.records(), 2);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn two_requests_for_the_same_at_once_share_one_signature() {
+    let mut pgp = Pgp::new();
+    let calls: Vec<Call> = (0..3).map(|_| Call::Certify(Box::new(pgp.request(&[ALICE])))).collect();
+    let answers = pgp.ask(calls.clone());
+    assert_eq!(answers.len(), 3);
+    assert!(answers.iter().all(|answer| bytes(answer) == bytes(&answers[0])));
+    assert_eq!(pgp.records(), 1);
+    pgp.story.start();
+    assert_eq!(pgp.ask(calls), answers, "each id has its answer for good");
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn certifications_are_taken_back_for_one_user_id_or_all() {
+    let mut pgp = Pgp::new();
+    let certified = pgp.certified(&[ALICE, OTHER]);
+    let merged = |back: &Answer| {
+        let both = Cert::from_bytes(&certified).unwrap();
+        let back = Cert::from_bytes(&bytes(back)).unwrap();
+        both.merge_public(back).unwrap().to_vec().unwrap()
+    };
+    let call = pgp.taking_back(Some("Alice <alice@EXAMPLE.com>"));
+    let back = pgp.ask(vec![call.clone()]).pop().unwrap();
+    assert!(pgp.counting(&merged(&back), OTHER).is_empty());
+    assert_eq!(pgp.counting(&merged(&back), ALICE).len(), 1);
+    assert_eq!(pgp.ask(vec![call]).pop().unwrap(), back, "I3");
+    let again = pgp.taking_back(Some(OTHER));
+    assert_eq!(code(&pgp.ask(vec![again])[0]), RefusalCode::OpenPgpNothingCertified);
+
+    // What is taken back is certified anew, and the new one counts.
+    let anew = pgp.certified(&[ALICE, OTHER]);
+    assert_ne!(anew, certified);
+    let whole = Cert::from_bytes(&merged(&back)).unwrap();
+    let whole = whole.merge_public(Cert::from_bytes(&anew).unwrap()).unwrap().to_vec().unwrap();
+    assert_eq!(pgp.counting(&whole, OTHER).len(), 1);
+
+    let all = pgp.taking_back(None);
+    let all = pgp.ask(vec![all]).pop().unwrap();
+    let taken = Cert::from_bytes(&bytes(&all)).unwrap();
+    assert_eq!(taken.userids().count(), 2);
+    assert!(pgp.counting(&merged(&all), ALICE).is_empty());
+    let stranger = Pgp { cert: CertBuilder::new().add_userid("X").generate().unwrap().0, ..pgp };
+    let mut stranger = stranger;
+    let call = stranger.taking_back(None);
+    assert_eq!(code(&stranger.ask(vec![call])[0]), RefusalCode::OpenPgpNothingCertified);
+    assert_eq!(stranger.story.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn authority_policy_and_validity_are_the_vaults_to_judge() {
+    let mut pgp = Pgp::new();
+    type Change<'a> = &'a dyn Fn(&mut Certify);
+    let base = pgp.request(&[ALICE]);
+    let fresh = |change: Change<'_>, number: u8| {
+        let mut certify = base.clone();
+        certify.id = RequestId::from_bytes([number; 16]);
+        change(&mut certify);
+        certify
+    };
+    let cases: [(Change<'_>, RefusalCode); 4] = [
+        (&|c| c.authority = name("nobody"), RefusalCode::OpenPgpAuthorityUnknown),
+        (&|c| c.policy = Some(name("nothing")), RefusalCode::OpenPgpPolicyUnknown),
+        (&|c| c.days = Some(0), RefusalCode::Validity),
+        (&|c| c.days = Some(5000), RefusalCode::Validity),
+    ];
+    for (number, (change, expected)) in (200..).zip(cases) {
+        assert_eq!(code(&pgp.certify(fresh(change, number))), expected);
+    }
+    assert_eq!(pgp.records(), 0);
+    let mut none = Story::new();
+    let call = Call::Certify(Box::new(base));
+    let now = none.now;
+    let mut replies = none.vault().handle(now, vec![Tagged { tag: 1, body: call }]).unwrap();
+    let Reply::Answer(answer) = replies.pop().unwrap().body else { panic!("an answer") };
+    assert_eq!(code(&answer), RefusalCode::OpenPgpUnavailable);
+}
+
+#[test]
+fn second_authority_made_while_the_vault_runs_is_found_and_is_its_own() {
+    let mut pgp = Pgp::new();
+    let first = pgp.certified(&[ALICE]);
+    let create = ["openpgp", "create", "elders", "--user-id", "E <e@ca.example>", "--key", "p256"];
+    pgp.story.console(&create).unwrap();
+    let twice = pgp.story.console(&create).unwrap_err();
+    assert!(twice.contains("is there already"), "{twice}");
+    let request = Certify { authority: name("elders"), ..pgp.request(&[ALICE]) };
+    let second = bytes(&pgp.certify(request));
+    assert_ne!(first, second, "what one certified the other did not");
+    let now = pgp.story.now;
+    let query = CatalogueQuery { have: None, serial_high: List::empty() };
+    let calls = vec![Tagged { tag: 1, body: Call::Catalogue(query) }];
+    let replies = pgp.story.vault().handle(now, calls).unwrap();
+    let Reply::Answer(Answer::Catalogue(catalogue)) = &replies[0].body else { panic!("it") };
+    let names: Vec<&str> = catalogue.openpgp.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["elders", "people"]);
+    assert_eq!(catalogue.openpgp[0].policies[0].name.as_str(), "default");
+    let notation = catalogue.openpgp[0].policies[0].serial_notation.as_deref();
+    assert_eq!(notation, Some("serial@ca.example"));
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn power_cut_at_every_point_of_certifying_and_taking_back_leaves_one_outcome() {
+    let mut pgp = Pgp::new();
+    pgp.certified(&[OTHER]);
+    for point in 0.. {
+        assert!(point < 500, "the script ends");
+        let renewal = Certify { renew: true, ..pgp.request(&[ALICE]) };
+        let calls = [
+            Call::Certify(Box::new(renewal)),
+            Call::Certify(Box::new(pgp.request(&[ALICE, OTHER]))),
+            Call::Certify(Box::new(pgp.request(&[ALICE, OTHER]))),
+            Call::Certify(Box::new(Certify { days: Some(0), ..pgp.request(&[ALICE]) })),
+            pgp.taking_back(Some(OTHER)),
+        ];
+        let tagged = |calls: &[Call]| -> Vec<Tagged<Call>> {
+            (0..).zip(calls.iter().cloned()).map(|(tag, body)| Tagged { tag, body }).collect()
+        };
+        crash::after(Some(point));
+        let now = pgp.story.now;
+        let mut before = Vec::new();
+        let mut ended = Ok(());
+        for half in [&calls[..4], &calls[4..]] {
+            match pgp.story.vault().handle(now, tagged(half)) {
+                Ok(replies) => before.extend(replies),
+                Err(fault) => {
+                    ended = Err(fault);
+                    break;
+                }
+            }
+        }
+        pgp.story.vault = None;
+        // The plug is pulled again while the next start mends what the first left.
+        crash::after(ended.is_err().then_some(point % 7));
+        drop(pgp.story.open());
+        crash::after(None);
+        pgp.story.start();
+        assert_eq!(pgp.story.findings(), Vec::<String>::new(), "at point {point}");
+
+        let mut after = pgp.ask(calls[..4].to_vec());
+        after.extend(pgp.ask(calls[4..].to_vec()));
+        for reply in before {
+            let Reply::Answer(answer) = reply.body else { continue };
+            assert!(after.contains(&answer), "another answer after point {point}: {answer:?}");
+        }
+        assert_eq!(after.len(), 5, "each request has one outcome at {point}");
+        assert_eq!(pgp.counting(&bytes(&after[0]), ALICE).len(), 1);
+        assert_eq!(bytes(&after[1]), bytes(&after[2]), "they share a signature at {point}");
+        assert_eq!(code(&after[3]), RefusalCode::Validity);
+        assert!(matches!(after[4], Answer::CertificationRevoked { .. }), "at {point}");
+        assert_eq!(pgp.story.findings(), Vec::<String>::new(), "after point {point}");
+        pgp.story.later(5);
+        if ended.is_ok() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn power_cut_at_every_point_of_making_an_openpgp_authority_can_be_finished_by_asking_again() {
+    let mut story = Story::new();
+    story.vault = None;
+    for point in 0.. {
+        assert!(point < 300, "the making ends");
+        if point % 7 == 6 {
+            story = Story::new(); // a store takes 8
+            story.vault = None;
+        }
+        let name = format!("pgp{point}");
+        let create = ["openpgp", "create", &name, "--user-id", "CA <ca@ca.example>"];
+        crash::after(Some(point));
+        let made = story.console(&create);
+        crash::after(None);
+        if made.is_ok() {
+            assert!(point > 5, "the points were passed");
+            return;
+        }
+        if let Err(why) = story.console(&create) {
+            assert!(why.contains("is there already"), "at point {point}: {why}");
+        }
+        story.now = console::now().unwrap();
+        story.start();
+        assert!(story.vault().openpgp.contains_key(&name.parse::<Name>().unwrap()), "{point}");
+        story.vault = None;
+        assert_eq!(story.findings(), Vec::<String>::new(), "at point {point}");
+    }
+}
+
+#[test]
+fn store_whose_key_was_exchanged_is_told_and_the_others_go_on() {
+    let mut pgp = Pgp::new();
+    pgp.certified(&[ALICE]);
+    pgp.story.vault = None;
+    let secret = pgp.story.store().join("openpgp/people/secret.pgp");
+    fs::rename(&secret, secret.with_extension("kept")).unwrap();
+    pgp.story.console(&["openpgp", "create", "elders", "--user-id", "E <e@ca.example>"]).unwrap();
+    fs::copy(pgp.story.store().join("openpgp/elders/secret.pgp"), &secret).unwrap();
+    pgp.story.now = console::now().unwrap();
+    let fault = pgp.story.open().map(drop).unwrap_err();
+    assert!(fault.is_configuration() && fault.to_string().contains("people"), "{fault}");
+    fs::rename(secret.with_extension("kept"), &secret).unwrap();
+    pgp.story.start();
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}

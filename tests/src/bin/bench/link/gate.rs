@@ -1,0 +1,86 @@
+//! The most memory that the gate ever took while a paired frontend did its worst.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use protocol::{
+    bounded::List,
+    message::{
+        CSR_MAX, CertifyOpenPgp, CrlScope, CsrForm, FetchCrl, IssueCertificate, OPENPGP_KEY_MAX,
+        Request,
+    },
+};
+use tests::{Bare, Cable, Seed, World};
+
+use crate::{figures::Figures, report::Target};
+
+/// Of each kind of request.
+const REQUESTS: usize = 400;
+/// Under way at once: more than the gate gives to the vault.
+const WINDOW: usize = 250;
+
+pub(super) fn measure(figures: &mut Figures) -> Result<()> {
+    eprintln!("bench: the gate's memory under the largest requests, all of them nonsense");
+    let mut world = World::new(Cable::Unix)?;
+    world.found("ec:P-256")?;
+    world.start_signer()?;
+    let mut bare = Bare::connect_to(&world, 0x6a7e)?;
+    let mut contents = Seed::new(4);
+    let mut bytes =
+        |length: usize| -> Vec<u8> { (0..length).map(|_| contents.below(256) as u8).collect() };
+    let mut requests = Vec::new();
+    for _ in 0..REQUESTS {
+        let csr = IssueCertificate {
+            id: bare.fresh_id(),
+            authority: "issuing".parse()?,
+            profile: "server".parse()?,
+            days: None,
+            subject: None,
+            subject_alt_names: None,
+            form: CsrForm::Pkcs10,
+            csr: bytes(CSR_MAX).try_into()?,
+        };
+        requests.push(Request::Issue(csr));
+        requests.push(Request::Certify(CertifyOpenPgp {
+            id: bare.fresh_id(),
+            authority: "openpgp".parse()?,
+            policy: None,
+            user_ids: List::empty(),
+            days: None,
+            renew: false,
+            key: bytes(OPENPGP_KEY_MAX).try_into()?,
+        }));
+    }
+    let flood = bare.flood_of(requests, WINDOW)?;
+    anyhow::ensure!(flood.issued == 0, "nonsense was answered with a certificate");
+    let nowhere =
+        FetchCrl { authority: "issuing".parse()?, scope: CrlScope::Full, have: None, resume: None };
+    bare.ask(&Request::FetchCrl(nowhere))?;
+    let gate = gate_of(world.running_signer()?.id())?;
+    let peak = kib(gate, "VmHWM:")? / 1024.0;
+    let program = kib(gate, "RssFile:")? / 1024.0;
+    world.stop()?;
+    figures.add("gate_peak_mib", peak, "MiB", "most memory of the gate, with its program's pages");
+    let what = "  without those, which all three roles have in common";
+    let target = Target::AtMost(16.0);
+    figures.promised("gate_memory_mib", peak - program, "MiB", what, target);
+    Ok(())
+}
+
+/// The child of the signer that was started as `signer gate`.
+fn gate_of(signer: u32) -> Result<u32> {
+    let children = fs::read_to_string(format!("/proc/{signer}/task/{signer}/children"))?;
+    let gate = children.split_whitespace().filter_map(|id| id.parse().ok()).find(|id: &u32| {
+        let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).nth(1) == Some(b"gate")
+    });
+    gate.context("the signer has no gate")
+}
+
+fn kib(process: u32, name: &str) -> Result<f64> {
+    let path = format!("/proc/{process}/status");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    Ok(number.with_context(|| format!("no {name} in {path}"))?.parse()?)
+}
