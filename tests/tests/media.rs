@@ -166,6 +166,8 @@ fn a_running_program_and_a_bundle_never_work_on_one_store_at_once() {
         Batch::queue(world, 1)?;
         export(world, "requests")?;
         world.start()?;
+        // Up at both ends: so both hold their stores.
+        world.running_frontend()?.wait_for("link up", std::time::Duration::from_secs(30))?;
         let words = ["bundle", "answer", &file(world, "requests"), &file(world, "answers")];
         let told = world.signer(&words)?.with_code(4)?.stderr;
         ensure!(told.contains("another signer works on"), "{told}");

@@ -241,6 +241,7 @@ impl LogFetch {
             .filter(|memory| !memory.books.is_empty())
             .unwrap_or_else(|| Memory::new(now.unix_us));
         let (number, book) = memory.current();
+        let noted = book.last;
         match self.copy.recover(number, book) {
             Ok(()) => {}
             Err(error @ CopyError::Io { .. }) => return self.tell_copy(now, &error, store),
@@ -257,7 +258,13 @@ impl LogFetch {
                 Notes(store).write(AUDIT, &memory)?;
             }
         }
-        match self.copy.partial(memory.books.len()) {
+        // After a kill the part may be of an entry that is whole by now.
+        let number = memory.books.len();
+        let partial = match memory.book().last == noted {
+            true => self.copy.partial(number),
+            false => self.copy.keep_partial(number, &[]).map(|()| Vec::new()),
+        };
+        match partial {
             Ok(partial) => self.partial = partial,
             Err(error) => return self.tell_copy(now, &error, store),
         }

@@ -51,7 +51,9 @@ pub(crate) struct SignerMemory {
     /// Serials whose revocation was acknowledged.
     revoked: BTreeSet<Vec<u8>>,
     crl_number: u64,
-    serial_counter: u64,
+    /// The counters of all serials. A certificate that was begun before a power cut may be asked
+    /// for again after younger ones: so they are all different, and come in any order.
+    serial_counters: BTreeSet<u64>,
     not_before: i64,
 }
 
@@ -243,8 +245,8 @@ impl Oracle {
         let new = self.serials.insert(serial.clone());
         self.check(new, "I1: a serial was used twice")?;
         let counter = serial.iter().take(8).fold(0, |sum, octet| (sum << 8) | u64::from(*octet));
-        self.check(counter > self.signer.serial_counter, "I1: a serial does not rise")?;
-        self.signer.serial_counter = counter;
+        let new = self.signer.serial_counters.insert(counter);
+        self.check(new, "I1: a serial's counter was used twice")?;
         let not_before = authority::asn1_time(certificate.not_before());
         let not_before = not_before.map_err(super::signer::stopped)?.0;
         self.check(not_before >= self.signer.not_before, "I13: a certificate begins too early")?;
@@ -283,7 +285,7 @@ impl Oracle {
         self.lost_revocations |= self.signer.revoked.len() > memory.revoked.len();
         self.signer = SignerMemory {
             // The frontend tells the highest serial that it has seen, which may be an older one.
-            serial_counter: 0,
+            serial_counters: BTreeSet::new(),
             not_before: 0,
             ..memory
         };

@@ -362,6 +362,30 @@ fn requests_go_first_and_a_silent_log_holds_up_nobody_for_long() {
 }
 
 #[test]
+fn a_part_that_outlived_a_kill_is_not_taken_for_the_next_entry() {
+    let mut rig = Rig::new();
+    rig.log.grow(1, &"long".repeat(1000));
+    rig.log.grow(1, "x");
+    rig.log.pieces = 2;
+    rig.up();
+    rig.copy_log();
+    rig.carrier.handle_down();
+    // The kill came after the whole entry was written and before its part was taken away.
+    let directory = LogCopy::new(&rig.home).book_dir(1);
+    assert!(directory.join("partial").exists());
+    fs::write(directory.join("0000000001.log"), rig.entries(1, 1)).unwrap();
+    rig.restart();
+    rig.log.pieces = u64::MAX;
+    rig.log_questions.clear();
+    rig.up();
+    rig.copy_log();
+    let first = rig.log_questions[0];
+    assert_eq!((first.after, first.offset), (1, 0));
+    assert_eq!(rig.book(1), rig.entries(1, 2));
+    assert_eq!(rig.alarm(AUDIT_CHAIN), None);
+}
+
+#[test]
 fn a_part_of_an_entry_that_was_damaged_here_is_asked_for_anew() {
     let mut rig = Rig::new();
     rig.log.grow(1, &"long".repeat(1000));
