@@ -1,10 +1,12 @@
 //! Somebody who owns the wire: reads every frame, drops, keeps back, plays again, sends back to
 //! its sender, alters and makes up frames of both directions, all with a right CRC.
 //!
-//! He needs no key for that: a CRC is affine, so what a change of the body does to it follows from
-//! the change alone, whatever else it covers. What he may bring about is delay: nothing may come
-//! of it that was not asked for, and service is back soon after he stops. Sans-IO: bytes in, bytes
-//! out.
+//! He needs no key for a CRC: it is affine, so what a change of the body does to it follows from
+//! the change alone, whatever else it covers; and he knows the protocol, so he also makes frames
+//! with numbers of his own ([`Forgery`]). What he may bring about is delay: nothing may come of it
+//! that was not asked for, and service is back soon after he stops. Sans-IO: bytes in, bytes out.
+
+mod forger;
 
 use std::collections::VecDeque;
 
@@ -16,6 +18,8 @@ use protocol::{
     time::{Duration, Instant},
 };
 
+use self::forger::Forger;
+pub use self::forger::Forgery;
 use crate::random::Random;
 
 /// What he did.
@@ -37,14 +41,25 @@ pub struct Deeds {
     pub made_up: u64,
     /// Greetings of his own.
     pub greetings: u64,
+    /// Frames that he made of what he knows of the connection.
+    pub forged: u64,
 }
 
 impl Deeds {
     /// Everything that he did but letting through.
     pub fn in_all(&self) -> u64 {
-        let Self { passed: _, dropped, delayed, replayed, reflected, altered, made_up, greetings } =
-            self;
-        dropped + delayed + replayed + reflected + altered + made_up + greetings
+        let Self {
+            passed: _,
+            dropped,
+            delayed,
+            replayed,
+            reflected,
+            altered,
+            made_up,
+            greetings,
+            forged,
+        } = self;
+        dropped + delayed + replayed + reflected + altered + made_up + greetings + forged
     }
 }
 
@@ -63,6 +78,9 @@ pub struct Adversary {
     version_by: i8,
     /// How often he touches a frame.
     meddles: f64,
+    forger: Forger,
+    /// The only thing that he does, and whom he deceives.
+    only: Option<(Forgery, Side)>,
     deeds: Deeds,
 }
 
@@ -78,7 +96,23 @@ impl Adversary {
             late: VecDeque::new(),
             version_by: 0,
             meddles,
+            forger: Forger::default(),
+            only: None,
             deeds: Deeds::default(),
+        }
+    }
+
+    /// One who does this and nothing else, to what `victim` says.
+    pub fn who_forges(forgery: Forgery, victim: Side, seed: u64, meddles: f64) -> Self {
+        Self { only: Some((forgery, victim)), ..Self::new(seed, meddles) }
+    }
+
+    /// He has seen the greetings that these two said before he came.
+    pub fn has_heard(&mut self, from: Side, tape: &[u8]) {
+        for run in tape.split_inclusive(|byte| *byte == DELIMITER) {
+            if let Some(plain) = plain(run) {
+                self.note(from, &plain);
+            }
         }
     }
 
@@ -130,7 +164,10 @@ impl Adversary {
             self.recorded.pop_front();
         }
         self.recorded.push_back((to, frame.clone()));
+        let from = other(to);
         let is_greeting = self.remember_greeting(to, &plain);
+        let body = &plain[..plain.len() - CRC_LEN];
+        let seen = self.note(from, &plain);
         if is_greeting && self.version_by != 0 {
             self.deeds.greetings += 1;
             out.push((to, self.greeting_of_another_version(&plain)));
@@ -141,7 +178,39 @@ impl Adversary {
             out.push((to, frame));
             return;
         }
-        match self.random.below(9) {
+        let (only, draw) = (self.only, self.random.below(13));
+        let forgery = match only {
+            Some((forgery, victim)) => {
+                if victim != from {
+                    // The truth would spoil what he acknowledges.
+                    match forgery == Forgery::Acknowledges && !is_greeting {
+                        true => self.deeds.dropped += 1,
+                        false => out.push((to, frame)),
+                    }
+                    return;
+                }
+                Some(forgery)
+            }
+            None if draw >= 9 => {
+                Some(Forgery::ALL[self.random.below(Forgery::ALL.len() as u64) as usize])
+            }
+            None => None,
+        };
+        if let Some(forgery) = forgery {
+            let random = &mut self.random;
+            let draw = |below: usize| random.below(below.max(1) as u64) as usize;
+            let forged =
+                seen.and_then(|seen| self.forger.forge(forgery, from, (&frame, body), seen, draw));
+            match forged {
+                Some(forged) => {
+                    self.deeds.forged += 1;
+                    out.extend(forged);
+                }
+                None => out.push((to, frame)),
+            }
+            return;
+        }
+        match draw {
             0 => self.deeds.dropped += 1,
             1 => {
                 self.deeds.delayed += 1;
@@ -184,6 +253,16 @@ impl Adversary {
         }
     }
 
+    /// Learns what there is to learn from a frame of this side.
+    fn note(&mut self, from: Side, plain: &[u8]) -> Option<forger::Seen> {
+        let (body, crc) = plain.split_at(plain.len() - CRC_LEN);
+        if is_greeting(body, crc) {
+            self.forger.note_greeting(from, body);
+            return None;
+        }
+        self.forger.note(from, body)
+    }
+
     fn any_recorded(&mut self) -> (Side, Vec<u8>) {
         let nth = self.random.below(self.recorded.len() as u64) as usize;
         self.recorded[nth].clone()
@@ -202,10 +281,7 @@ impl Adversary {
     /// Whether it is one.
     fn remember_greeting(&mut self, to: Side, plain: &[u8]) -> bool {
         let (body, crc) = plain.split_at(plain.len() - CRC_LEN);
-        let mut digest = CRC.digest();
-        digest.update(HELLO_PREFIX);
-        digest.update(body);
-        let is_greeting = digest.finalize().to_le_bytes() == crc;
+        let is_greeting = is_greeting(body, crc);
         if is_greeting {
             self.greetings[to as usize] = Some(body.to_vec());
         }
@@ -275,6 +351,13 @@ impl Adversary {
     }
 }
 
+fn is_greeting(body: &[u8], crc: &[u8]) -> bool {
+    let mut digest = CRC.digest();
+    digest.update(HELLO_PREFIX);
+    digest.update(body);
+    digest.finalize().to_le_bytes() == crc
+}
+
 /// Body and CRC of a frame with its delimiter; nothing if it is no frame.
 fn plain(frame: &[u8]) -> Option<Vec<u8>> {
     let (last, run) = frame.split_last()?;
@@ -342,16 +425,27 @@ mod tests {
     fn he_does_all_that_is_said_of_him() {
         let mut adversary = Adversary::new(3, 0.9);
         let mut greeting = Vec::new();
-        frame::encode(HELLO_PREFIX, b"a greeting", &mut greeting);
+        frame::encode(HELLO_PREFIX, b"\x01a greeting with a nonce in it", &mut greeting);
         let mut frame = Vec::new();
-        frame::encode(b"prefix", b"what one end says to the other", &mut frame);
+        frame::encode(b"prefix", b"\x02\x00\x00what one end says to the other", &mut frame);
         for _ in 0..500 {
             adversary.handle_bytes(Instant::ZERO, Side::Signer, &greeting);
+            adversary.handle_bytes(Instant::ZERO, Side::Frontend, &greeting);
             adversary.handle_bytes(Instant::ZERO, Side::Frontend, &frame);
         }
-        let Deeds { passed, dropped, delayed, replayed, reflected, altered, made_up, greetings } =
-            adversary.deeds();
-        let deeds = [passed, dropped, delayed, replayed, reflected, altered, made_up, greetings];
+        let Deeds {
+            passed,
+            dropped,
+            delayed,
+            replayed,
+            reflected,
+            altered,
+            made_up,
+            greetings,
+            forged,
+        } = adversary.deeds();
+        let deeds =
+            [passed, dropped, delayed, replayed, reflected, altered, made_up, greetings, forged];
         assert!(deeds.iter().all(|count| *count > 10), "{deeds:?}");
     }
 }

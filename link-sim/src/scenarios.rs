@@ -106,7 +106,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "adversary",
-        about: "somebody owns the wire: drops, keeps, replays, reflects, alters, makes up",
+        about: "somebody owns the wire: drops, keeps, replays, reflects, alters, forges",
         happen: endure_the_adversary,
     },
 ];
@@ -167,7 +167,7 @@ fn command_of(name: &str) -> &'static str {
 const SOON: Duration = Duration::from_secs(120);
 /// The same on a line of a byte a second.
 const SLOW: Duration = Duration::from_secs(3_600);
-/// From the end of all meddling until there is a connection again.
+/// From the end of all meddling until there is a connection again, and an answer.
 const BACK_IN: Duration = Duration::from_secs(5);
 
 fn cut_for(pair: &mut Pair, workload: &mut Workload, length: Duration) {
@@ -336,12 +336,13 @@ fn endure_the_adversary(pair: &mut Pair, workload: &mut Workload, random: &mut R
             workload.run_for(pair, Duration::from_secs(8));
         }
         deeds += pair.adversary_leaves().map_or(0, |gone| gone.deeds().in_all());
-        // What waits in the sessions takes its time on the line; the connection may not.
+        // What he kept unanswered takes its time on the line; what is asked now goes before it.
+        let end = pair.now() + BACK_IN;
         pair.drive_until_up(BACK_IN);
         workload.forget_open();
         workload.ask(Kind::Issue(600));
         workload.ask(Kind::Revoke);
-        workload.finish(pair, SOON);
+        workload.finish(pair, end.saturating_since(pair.now()));
     }
     // Where he seldom touches a frame he may find none; in all he is busy.
     pair.check(deeds > 20, "the adversary did next to nothing");

@@ -23,7 +23,7 @@ fn every_named_accident_of_programs_machines_and_plugs_heals() {
 
 #[test]
 fn an_adversary_who_owns_the_wire_brings_about_nothing_and_service_is_back_when_he_goes() {
-    for seed in 0..10 {
+    for seed in 0..40 {
         scenarios::run("adversary", seed);
     }
 }

@@ -1,29 +1,58 @@
-//! Frames: COBS and CRC-32C, so that a broken frame is dropped and the next one is good.
+//! Frames: COBS and a check, so that a broken frame is dropped and the next one is good.
 //!
-//! On the wire a frame is `COBS(body ‖ crc) 00`. COBS leaves no zero byte inside, so no payload
+//! On the wire a frame is `COBS(body ‖ check) 00`. COBS leaves no zero byte inside, so no payload
 //! can imitate the delimiter, and a reader that joins in the middle is in step at the next zero.
-//! The CRC runs over a prefix that is *not* transmitted, as in TCP's pseudo header: frames of a
-//! connection have that connection's identity there, so bytes of an earlier one are merely broken
-//! frames. This room knows nothing of what a body means, and never holds more than [`FRAME_MAX`].
+//! The check is a CRC-32C, or, once two ends share a key, a tag of the same length that nobody
+//! else can make. It runs over a prefix that is *not* transmitted, as in TCP's pseudo header:
+//! frames of a connection have that connection's identity there, so bytes of an earlier one are
+//! merely broken frames. This room knows nothing of what a body means, and never holds more than
+//! [`FRAME_MAX`].
+
+mod key;
 
 use crc::{CRC_32_ISCSI, Crc, Table};
+
+pub use self::key::{FRAME_KEY_LEN, FrameKey, FrameKeys};
 
 /// Ends every frame, and stands in front of one that follows a silence: whatever noise the line
 /// made meanwhile then ends with that delimiter instead of eating the frame.
 pub const DELIMITER: u8 = 0;
-/// CRC-32C, little-endian.
+/// CRC-32C, little-endian, or the tag in its place.
 pub const CRC_LEN: usize = 4;
 /// The longest body: one link header and the longest segment (`link` ties this to its own bounds).
 pub const BODY_MAX: usize = 4096 + 24;
 /// The longest frame without its delimiter. Longer runs without a zero are noise.
 pub const FRAME_MAX: usize = cobs::max_encoding_length(BODY_MAX + CRC_LEN);
 
-/// Appends the frame of `body` with its closing delimiter to `out`.
+/// How a frame shows that it is whole.
+#[derive(Clone, Copy, Debug)]
+pub enum Check<'a> {
+    /// By a CRC: that no noise changed it.
+    Crc,
+    /// By a tag: that nobody without the key changed it, or made it.
+    Key(&'a FrameKey),
+}
+
+impl Check<'_> {
+    fn over(self, prefix: &[u8], body: &[u8]) -> [u8; CRC_LEN] {
+        match self {
+            Self::Crc => checksum(prefix, body).to_le_bytes(),
+            Self::Key(key) => key.tag(prefix, body),
+        }
+    }
+}
+
+/// Appends the frame of `body` with a CRC and its closing delimiter to `out`.
 pub fn encode(prefix: &[u8], body: &[u8], out: &mut Vec<u8>) {
+    encode_with(Check::Crc, prefix, body, out);
+}
+
+/// Appends the frame of `body` with this check and its closing delimiter to `out`.
+pub fn encode_with(check: Check<'_>, prefix: &[u8], body: &[u8], out: &mut Vec<u8>) {
     assert!(body.len() <= BODY_MAX, "a body has at most {BODY_MAX} bytes");
     let mut plain = Vec::with_capacity(body.len() + CRC_LEN);
     plain.extend_from_slice(body);
-    plain.extend_from_slice(&checksum(prefix, body).to_le_bytes());
+    plain.extend_from_slice(&check.over(prefix, body));
     let start = out.len();
     out.resize(start + cobs::max_encoding_length(plain.len()), DELIMITER);
     let length = cobs::encode(&plain, &mut out[start..]);
@@ -40,7 +69,7 @@ fn checksum(prefix: &[u8], body: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// A body whose CRC is not checked yet, because the prefix depends on what kind of frame it is.
+/// A body whose check was not looked at yet: prefix and key depend on what kind of frame it is.
 #[derive(Debug)]
 pub struct Sealed(Vec<u8>);
 
@@ -57,8 +86,13 @@ impl Sealed {
 
     /// The body, if the CRC over `prefix` and body is right.
     pub fn open(&self, prefix: &[u8]) -> Option<&[u8]> {
-        let (body, crc) = self.0.split_at(self.0.len() - CRC_LEN);
-        (checksum(prefix, body).to_le_bytes() == crc).then_some(body)
+        self.open_with(Check::Crc, prefix)
+    }
+
+    /// The body, if this check over `prefix` and body is right.
+    pub fn open_with(&self, check: Check<'_>, prefix: &[u8]) -> Option<&[u8]> {
+        let (body, found) = self.0.split_at(self.0.len() - CRC_LEN);
+        openssl::memcmp::eq(&check.over(prefix, body), found).then_some(body)
     }
 }
 

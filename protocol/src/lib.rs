@@ -5,7 +5,7 @@
 //! | module | duty |
 //! |---|---|
 //! | [`port`] (feature `port`) | opens a serial line, a network interface that is a cable, a pty or a unix socket: the only I/O here |
-//! | [`frame`] | COBS and CRC-32C: a broken frame is counted and dropped, the next one is good |
+//! | [`frame`] | COBS and a check: a broken frame is counted and dropped, the next one is good |
 //! | [`link`] | hello, sliding window, selective acknowledgement, retransmission, keep-alive |
 //! | [`secure`] | seals records for the paired peer; a stranger on the wire can only delay |
 //! | [`lanes`] | cuts messages into chunks and schedules them by priority |

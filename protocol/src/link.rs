@@ -3,8 +3,9 @@
 //! [`Endpoint`] is sans-IO and the same type at both ends. It says hello until both ends have
 //! heard each other, numbers and acknowledges segments, repeats lost ones, shows life, and starts
 //! again when the peer is silent or new. Segments are as long as is best for the noise on the
-//! line. It never looks into a segment and trusts no frame further than its CRC: who wrote it, and
-//! what it means, is for the session to find out.
+//! line. It never looks into a segment, and what one means is for the session to find out. Until
+//! the session has found out who the peer is, frames have a CRC and anybody may have written them;
+//! from [`Endpoint::secure`] on they have a tag that only the two ends can make.
 //!
 //! Memory, whatever the peer sends: at most [`WINDOW`] segments of [`SEGMENT_MAX`] bytes sent and
 //! as many received, one frame, and what one `poll_transmit` hands out: 1.1 MiB.
@@ -61,7 +62,7 @@ use self::{
     timer::Timer,
 };
 use crate::{
-    frame,
+    frame::{self, Check, FrameKeys},
     time::{Duration, Instant},
     version,
 };
@@ -171,8 +172,11 @@ pub struct Endpoint {
     incompatible_told: Option<(Nonce, Instant)>,
     /// Whether `Occupied` was told since the last connection.
     occupied_told: bool,
-    /// A hello must go as soon as the line is free.
+    /// A hello must go as soon as it may.
     hello_due: bool,
+    /// When the pauses of all hellos that went will be over: where old hellos come by the dozen,
+    /// answers must not take their place on the line. See [`Self::hello_opens_at`].
+    hello_rests_until: Instant,
     decoder: frame::Decoder,
     line: Line,
     events: VecDeque<Event>,
@@ -208,6 +212,7 @@ impl Endpoint {
             incompatible_told: None,
             occupied_told: false,
             hello_due: false,
+            hello_rests_until: now,
             decoder: frame::Decoder::default(),
             line: Line::new(config.line_rate, now),
             events: VecDeque::new(),
@@ -430,6 +435,29 @@ impl Endpoint {
         Some(binding)
     }
 
+    /// From now on only those who have the keys can speak for either end of the connection: to
+    /// whoever else is on the line the only way to meddle is to be noise. `peer_has_them` says
+    /// whether the peer has the keys too; else it will, and its first frame with a tag says so.
+    pub fn secure(&mut self, keys: FrameKeys, peer_has_them: bool) {
+        if let State::Established(connection) = &mut self.state {
+            connection.secure(keys, peer_has_them);
+        }
+    }
+
+    /// Whether anybody has spoken in the present connection.
+    pub fn is_heard(&self) -> bool {
+        matches!(&self.state, State::Established(connection) if connection.is_heard())
+    }
+
+    /// Changes whenever the connection gets on: something arrived, or is known to have arrived,
+    /// or a frame came through after noise. Keep-alives alone do not change it.
+    pub fn progress(&self) -> u64 {
+        match &self.state {
+            State::Established(connection) => connection.progress(),
+            State::Greeting(_) => 0,
+        }
+    }
+
     /// When the next connection may begin.
     fn may_greet_at(&self) -> Instant {
         self.connected_at.map_or(Instant::ZERO, |at| at + RECONNECT_INTERVAL)
@@ -437,10 +465,18 @@ impl Endpoint {
 
     /// When a hello may leave.
     fn hello_opens_at(&self) -> Instant {
+        // One may go ahead of its time: greeting takes two, and they often follow each other.
+        let rested_at = self.hello_rests_until - self.hello_rest();
+        let opens_at = self.line.pace.opens_at().max(rested_at);
         match self.state {
-            State::Greeting(_) => self.may_greet_at().max(self.line.pace.opens_at()),
-            State::Established(_) => self.line.pace.opens_at(),
+            State::Greeting(_) => self.may_greet_at().max(opens_at),
+            State::Established(_) => opens_at,
         }
+    }
+
+    /// How long a hello keeps the one after the next waiting.
+    fn hello_rest(&self) -> Duration {
+        self.line.pace.line_time(HELLO_PAUSE_BYTES).min(HELLO_INTERVAL)
     }
 
     fn hello(&self) -> Hello {
@@ -465,7 +501,8 @@ impl Endpoint {
 impl Endpoint {
     /// The next frames for the line, or `None` until `poll_timeout` or another call. A new
     /// segment is taken from `source`, which is told how long it may be, only when it leaves at
-    /// once: until then what is more urgent can still overtake it.
+    /// once: until then what is more urgent can still overtake it. What must stay in one piece
+    /// may always have [`SEGMENT_SLOW`] bytes.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
@@ -488,14 +525,15 @@ impl Endpoint {
 
     fn transmit_hello(&mut self, now: Instant, out: &mut Vec<u8>) {
         let hello = self.hello();
-        self.line.transmit(now, HELLO_PREFIX, &hello.encode(), out);
+        self.line.transmit(now, Check::Crc, HELLO_PREFIX, &hello.encode(), out);
+        let pause = self.line.pace.line_time(HELLO_PAUSE_BYTES);
+        self.hello_rests_until = self.hello_rests_until.max(now) + self.hello_rest();
         if let State::Greeting(greeting) = &mut self.state {
             let interval = match greeting.incompatible {
                 true => HELLO_INTERVAL_INCOMPATIBLE,
                 false => HELLO_INTERVAL,
             };
             // On a very slow line hellos must not follow each other without a pause.
-            let pause = self.line.pace.line_time(HELLO_PAUSE_BYTES);
             greeting.hello_at = Some(now + interval.max(pause));
         }
     }

@@ -39,6 +39,9 @@ const PATCHED: u8 = 1;
 const SPLICED: u8 = PATCHED + REFERENCES_MAX as u8 + 1;
 /// RFC 8878 3.1.1: known, so not sent.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// The least of a patch beside the names of its references: its kind, the check, the length, and
+/// of the frame a descriptor, the window, and a block with its header (RFC 8878 3.1.1).
+const PATCHED_LEAST: usize = 1 + CHECK_LEN + 1 + (1 + 1 + 3 + 1);
 /// For messages: higher levels save no byte more on them and take longer; 40 µs each.
 const LEVEL_MESSAGE: i32 = 9;
 /// For objects of many megabytes with a reference: 70 ms for 5 MB.
@@ -131,9 +134,12 @@ pub fn store(bytes: &[u8]) -> Vec<u8> {
 /// Packs a message against at most [`REFERENCES_MAX`] references, the most alike last; stored if
 /// that is shorter.
 pub fn pack(bytes: &[u8], references: &[&[u8]]) -> Vec<u8> {
-    pack_with(bytes, references, |context| {
-        set(context, CParameter::CompressionLevel(LEVEL_MESSAGE))
-    })
+    pack_shortest(bytes, &[references.to_vec()])
+}
+
+/// Packs a message as [`pack`] does against each of these lists of references; the shortest.
+pub fn pack_shortest(bytes: &[u8], choices: &[Vec<&[u8]>]) -> Vec<u8> {
+    pack_with(bytes, choices, |context| set(context, CParameter::CompressionLevel(LEVEL_MESSAGE)))
 }
 
 /// Packs an object of up to hundreds of megabytes, such as a CRL, against the one before it.
@@ -141,7 +147,7 @@ pub fn pack_object(bytes: &[u8], reference: Option<&[u8]>) -> Vec<u8> {
     let reach = bytes.len() + reference.map_or(0, <[u8]>::len);
     let window_log = (usize::BITS - reach.leading_zeros()).clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
     let level = if reference.is_some() { LEVEL_OBJECT } else { LEVEL_WHOLE };
-    pack_with(bytes, reference.as_slice(), |context| {
+    pack_with(bytes, &[reference.into_iter().collect()], |context| {
         set(context, CParameter::CompressionLevel(level))?;
         set(context, CParameter::EnableLongDistanceMatching(true))?;
         set(context, CParameter::WindowLog(window_log))
@@ -167,36 +173,57 @@ pub fn pack_spliced(bytes: &[u8], reference: &Digest, common: &[Common]) -> Opti
     Some(container)
 }
 
+/// One context serves all choices: to make one takes longer than to pack a message with it.
 fn pack_with(
     bytes: &[u8],
-    references: &[&[u8]],
+    choices: &[Vec<&[u8]>],
     parameters: impl FnOnce(&mut CCtx<'_>) -> Result<(), &'static str>,
 ) -> Vec<u8> {
-    assert!(references.len() <= REFERENCES_MAX, "a patch has few references");
-    let prefix = references.concat();
-    // zstd fails here only for want of memory; then the bytes go as they are.
-    let Ok(frame) = compress(bytes, &prefix, parameters) else { return store(bytes) };
-    let Some(frame) = frame.strip_prefix(&MAGIC) else { return store(bytes) };
-    let mut container = vec![PATCHED + references.len() as u8];
-    for reference in references {
-        container.extend_from_slice(&ReferenceName::of(reference).0);
+    let mut shortest = store(bytes);
+    // No patch is as short.
+    let least = |references: &[&[u8]]| PATCHED_LEAST + NAME_LEN * references.len();
+    let choices: Vec<_> = choices.iter().filter(|it| bytes.len() >= least(it)).collect();
+    if choices.is_empty() {
+        return shortest;
     }
-    container.extend_from_slice(&check(bytes));
-    varint::put(bytes.len() as u64, &mut container);
-    container.extend_from_slice(frame);
-    if container.len() > bytes.len() { store(bytes) } else { container }
+    let prefixes: Vec<_> = choices.iter().map(|references| references.concat()).collect();
+    // zstd fails here only for want of memory; then the bytes go as they are.
+    let Ok(mut context) = context(parameters) else { return shortest };
+    for (references, prefix) in choices.into_iter().zip(&prefixes) {
+        assert!(references.len() <= REFERENCES_MAX, "a patch has few references");
+        let Ok(frame) = compress(&mut context, bytes, prefix) else { continue };
+        let Some(frame) = frame.strip_prefix(&MAGIC) else { continue };
+        let mut container = vec![PATCHED + references.len() as u8];
+        for reference in references {
+            container.extend_from_slice(&ReferenceName::of(reference).0);
+        }
+        container.extend_from_slice(&check(bytes));
+        varint::put(bytes.len() as u64, &mut container);
+        container.extend_from_slice(frame);
+        if container.len() < shortest.len() {
+            shortest = container;
+        }
+    }
+    shortest
 }
 
-fn compress(
-    bytes: &[u8],
-    prefix: &[u8],
+fn context<'a>(
     parameters: impl FnOnce(&mut CCtx<'_>) -> Result<(), &'static str>,
-) -> Result<Vec<u8>, &'static str> {
+) -> Result<CCtx<'a>, &'static str> {
     let mut context = CCtx::try_create().ok_or("no memory")?;
     parameters(&mut context)?;
     set(&mut context, CParameter::ContentSizeFlag(false))?;
     set(&mut context, CParameter::ChecksumFlag(false))?;
     set(&mut context, CParameter::DictIdFlag(false))?;
+    Ok(context)
+}
+
+/// The parameters stay for the next frame, the prefix is for this one.
+fn compress<'a>(
+    context: &mut CCtx<'a>,
+    bytes: &[u8],
+    prefix: &'a [u8],
+) -> Result<Vec<u8>, &'static str> {
     checked(context.ref_prefix(prefix))?;
     let mut frame = Vec::with_capacity(zstd_safe::compress_bound(bytes.len()));
     checked(context.compress2(&mut frame, bytes))?;

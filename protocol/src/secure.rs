@@ -21,7 +21,7 @@ mod sealed;
 mod tests;
 
 pub use channel::{
-    Channel, ChannelConfig, HANDSHAKE_BYTES, HANDSHAKE_PAUSE, HANDSHAKE_TIME, KEY_BYTES,
+    Channel, ChannelConfig, HANDSHAKE_BYTES, HANDSHAKE_PATIENCE, HANDSHAKE_PAUSE, KEY_BYTES,
     KEY_BYTES_MAX, KEY_TIME, KEY_TIME_MAX, RECORD_PATIENCE, RECORD_PATIENCE_RECORDS, RECORD_SLACK,
     RECORD_SLACK_BYTE,
 };
@@ -52,7 +52,7 @@ pub enum Failure {
     Refused,
     /// The link is up, and the handshake does not end.
     #[error(
-        "the other side did not finish the handshake in {seconds} s: look at its log, and \
+        "the other side did not go on with the handshake for {seconds} s: look at its log, and \
          compare fingerprints with `signer pair --show` and `frontend pair --show`"
     )]
     Mute {

@@ -159,6 +159,8 @@ pub struct Session<Out, In> {
     config: SessionConfig,
     /// The secure end of the link's present connection.
     channel: Option<Channel>,
+    /// How far the link had got on when the handshake was last looked at.
+    progress: u64,
     /// Whether the program was told `Up`, and not `Down` since.
     up: bool,
     /// The last reason for `Refused` that was told, and when.
@@ -186,6 +188,7 @@ impl<Out: Message, In: Message> Session<Out, In> {
         Self {
             endpoint: Endpoint::new(config.link, now),
             channel: None,
+            progress: 0,
             up: false,
             refused: None,
             now,
@@ -221,6 +224,10 @@ impl<Out: Message, In: Message> Session<Out, In> {
             channel.rest(now);
         }
         if let Err(reason) = channel.handle_timeout(now) {
+            if !self.endpoint.is_heard() {
+                // Nobody spoke, so nobody failed to prove anything: the peer talks with another.
+                channel.take_refusal();
+            }
             self.disconnect(reason);
         }
     }
@@ -308,15 +315,11 @@ impl<Out: Message, In: Message> Session<Out, In> {
         }
         let request = message.request_id().and_then(|id| self.histories.received_under(id));
         let alike = self.histories.sent_alike(message.lane(), message.kind(), bytes.len());
-        let mut shortest = patch::pack(bytes, request.as_slice());
+        let mut choices: Vec<Vec<&[u8]>> = vec![request.into_iter().collect()];
         for candidate in alike.into_iter().take(CANDIDATES_MAX) {
-            let references: Vec<&[u8]> = request.into_iter().chain([candidate]).collect();
-            let packed = patch::pack(bytes, &references);
-            if packed.len() < shortest.len() {
-                shortest = packed;
-            }
+            choices.push(request.into_iter().chain([candidate]).collect());
         }
-        shortest
+        patch::pack_shortest(bytes, &choices)
     }
 
     /// Takes the link's news and as many of its segments as may wait here.
@@ -347,6 +350,9 @@ impl<Out: Message, In: Message> Session<Out, In> {
                 unread.extend(incoming, chunks).map_err(|error| error.rule())
             });
             let (is_open, refusal) = (channel.is_open(), channel.take_refusal());
+            if let Some(keys) = channel.take_frame_keys() {
+                self.endpoint.secure(keys, is_open);
+            }
             if is_open && !self.up {
                 (self.up, self.refused) = (true, None);
                 self.events.push_back(Event::Up);
@@ -359,6 +365,12 @@ impl<Out: Message, In: Message> Session<Out, In> {
             }
         }
         self.was_full |= self.unread.cost >= UNREAD_MAX;
+        let progress = self.endpoint.progress();
+        if std::mem::replace(&mut self.progress, progress) != progress
+            && let Some(channel) = &mut self.channel
+        {
+            channel.postpone(self.now);
+        }
     }
 
     fn open_channel(&mut self) -> Result<(), Failure> {

@@ -1,10 +1,11 @@
 //! Two paired sessions and somebody between them who owns the line, on virtual time.
 //!
-//! The one in the middle speaks the link's language with each of them, under the name of the other
-//! (the handshake binds the names), so it passes on, keeps, alters, repeats, reflects and joins
-//! whole segments as it likes; only the keys it does not have.
+//! The one in the middle reads who talks and which numbers come next, and computes every CRC, so
+//! it passes on, keeps, alters, repeats, reflects, joins and makes up whole frames as it likes;
+//! only the keys it does not have.
 //! Whatever it does: a message comes out only if the paired peer sent it in that connection, in
-//! order within its lane, none left out and none twice. When it is gone, the two find each other.
+//! order within its lane, none left out and none twice. When it is gone, the two find each other
+//! within five seconds.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -13,13 +14,14 @@ use std::{
 };
 
 use protocol::{
-    link::{self, Endpoint, EndpointConfig, Side},
+    frame::{self, BODY_MAX, DELIMITER, Decoder, FRAME_MAX},
+    link::{EndpointConfig, HELLO_PREFIX, Side},
     message::{
         Answer, CrlPiece, CrlScope, CsrForm, Digest, IssueCertificate, Lane, Message, Name,
         Request, RequestId, RevocationReason, Revoke, Serial, TimeHint,
     },
     secure::{Entropy, Pairing},
-    session::{DownReason, Event, Session, SessionConfig},
+    session::{Event, Session, SessionConfig},
     time::{Duration, Instant},
 };
 
@@ -27,14 +29,19 @@ use crate::{input::Input, mutate::Mutator};
 
 /// Operations of one list: more only repeat each other.
 const OPERATIONS_MAX: usize = 300;
-/// Segments that the one in the middle remembers.
+/// Frames that the one in the middle remembers.
 const REMEMBERED_MAX: usize = 64;
-/// How often both have something to say, and how much: little, as an idle line has, so that what
+/// Frames that wait to be passed on or dropped.
+const HEARD_MAX: usize = 10_000;
+/// How long what both say is when they are alone again: little, as an idle line has, so that what
 /// was bent is found out by time and not by bytes that fill it up.
-const SPEAKS_EVERY: Duration = Duration::from_secs(10);
 const SPEAKS_LENGTH: usize = 30;
-/// Silence of both, doubt, greetings, a handshake and two messages, and as much again.
-const HEALED_WITHIN: Duration = Duration::from_secs(80);
+/// From the moment that the two are alone until each has heard the other.
+const HEALED_WITHIN: Duration = Duration::from_secs(5);
+/// On the slow line what waits in the lanes goes first.
+const HEALED_WITHIN_PACED: Duration = Duration::from_secs(40);
+/// 115,200 baud.
+const SLOW: u32 = 11_520;
 /// What the two are called at their first start.
 const FRONTEND_BOOT: u64 = 0x100;
 const SIGNER_BOOT: u64 = 0x201;
@@ -44,7 +51,7 @@ const STEPS_AT_ONCE_MAX: usize = 2000;
 /// The first byte says which line it is; then one operation after the other.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let rate = [None, Some(11_520), Some(1_000_000)][input.below(3)];
+    let rate = [None, Some(SLOW), Some(1_000_000)][input.below(3)];
     let mut story = Story::new(rate);
     for _ in 0..OPERATIONS_MAX {
         if input.is_empty() {
@@ -282,68 +289,44 @@ impl<Out: Numbered, In: Numbered> End<Out, In> {
 //------------ The one in the middle -----------------------------------------
 
 /// One of the two faces of the one in the middle.
+#[derive(Default)]
 struct Face {
-    endpoint: Endpoint,
-    config: EndpointConfig,
-    /// Segments to be said to the end on this side.
+    /// What the end on this side calls itself in its greetings.
+    nonce: Vec<u8>,
+    /// Frames to be said to the end on this side.
     says: VecDeque<Vec<u8>>,
-    /// Segments that the end on this side said.
+    /// Frames that the end on this side said.
     heard: VecDeque<Vec<u8>>,
+    run: Vec<u8>,
 }
 
 impl Face {
-    fn new(side: Side, boot_id: u64, line_rate: Option<u32>, now: Instant) -> Self {
-        let config = EndpointConfig { side, boot_id, line_rate };
-        let endpoint = Endpoint::new(config, now);
-        Self { endpoint, config, says: VecDeque::new(), heard: VecDeque::new() }
-    }
-
-    /// The one whose name this face has was started anew.
-    fn restart(&mut self, boot_id: u64, now: Instant) {
-        self.config.boot_id = boot_id;
-        self.endpoint = Endpoint::new(self.config, now);
-        self.says.clear();
-        self.heard.clear();
-    }
-
-    /// Takes what the end said, and returns what is to be said to it, and whether the connection
-    /// ended.
-    fn turn(&mut self, now: Instant, bytes: &[u8]) -> (Vec<u8>, bool) {
-        self.endpoint.handle_bytes(now, bytes);
-        self.endpoint.handle_timeout(now);
-        let mut ended = false;
-        while let Some(event) = self.endpoint.poll_event() {
-            if matches!(event, link::Event::Down { .. }) {
-                self.says.clear();
-                ended = true;
+    /// Takes what the end said, and returns what is to be said to it.
+    fn turn(&mut self, bytes: &[u8]) -> Vec<u8> {
+        for byte in bytes {
+            self.run.push(*byte);
+            if *byte == DELIMITER || self.run.len() > FRAME_MAX {
+                let frame = std::mem::take(&mut self.run);
+                let sealed = Decoder::default().next(&mut &frame[..]);
+                if let Some([1, _, _, _, _, rest @ ..]) =
+                    sealed.as_ref().and_then(|sealed| sealed.open(HELLO_PREFIX))
+                {
+                    self.nonce = rest.iter().take(NONCE_LEN).copied().collect();
+                }
+                self.heard.push_back(frame);
             }
         }
-        while let Some(segment) = self.endpoint.poll_segment() {
-            self.heard.push_back(segment);
-        }
-        self.heard.truncate(10_000);
-        let mut out = Vec::new();
-        while let Some(bytes) = self.endpoint.poll_transmit(now, |length_max| {
-            // Whoever cuts segments himself meets every length that the line takes.
-            let mut segment = self.says.pop_front()?;
-            if segment.len() > length_max {
-                self.says.push_front(segment.split_off(length_max));
-            }
-            Some(segment)
-        }) {
-            out.extend(bytes);
-        }
-        (out, ended)
-    }
-
-    /// Ends the connection as the one whose name it has just did, which so counts alike.
-    fn follow(&mut self) {
-        self.endpoint.disconnect(DownReason::PeerRestarted);
+        self.heard.truncate(HEARD_MAX);
+        self.says.drain(..).flatten().collect()
     }
 }
 
+/// `SPEC.md`, section 3.
+const NONCE_LEN: usize = 12;
+
 struct Story {
     now: Instant,
+    rate: Option<u32>,
     frontend: End<Request, Answer>,
     signer: End<Answer, Request>,
     /// Turned to the frontend, and to the signer.
@@ -359,10 +342,8 @@ impl Story {
             now,
             frontend: End::new(Side::Frontend, FRONTEND_BOOT, rate, frontend, now),
             signer: End::new(Side::Signer, SIGNER_BOOT, rate, signer, now),
-            faces: [
-                Face::new(Side::Signer, SIGNER_BOOT, rate, now),
-                Face::new(Side::Frontend, FRONTEND_BOOT, rate, now),
-            ],
+            rate,
+            faces: Default::default(),
             remembered: Vec::new(),
         }
     }
@@ -374,8 +355,8 @@ impl Story {
         match operation >> 1 & 0x0f {
             0..=2 => {
                 for _ in 0..8 {
-                    self.pass(from, |_| {});
-                    self.pass(1 - from, |_| {});
+                    self.pass(from);
+                    self.pass(1 - from);
                     self.exchange();
                 }
             }
@@ -389,43 +370,43 @@ impl Story {
             6 => drop(self.faces[from].heard.pop_front()),
             7 => {
                 let (at, by) = (input.below(1024), input.byte());
-                self.pass(from, |segment| {
-                    let at = at % segment.len().max(1);
-                    if let Some(byte) = segment.get_mut(at) {
-                        *byte ^= by;
-                    }
+                self.alter(from, |body| {
+                    let at = at % body.len();
+                    body[at] ^= by;
                 });
             }
             8 => {
                 let cut = input.below(1024);
-                self.pass(from, |segment| segment.truncate(cut % segment.len().max(1) + 1));
+                self.alter(from, |body| body.truncate(cut % body.len() + 1));
             }
             9 => {
                 let more = input.take(16).to_vec();
-                self.pass(from, |segment| segment.extend(&more));
+                self.alter(from, |body| body.extend(more));
             }
             10 => {
                 // Again, or back to the one who said it, or from another connection.
                 let which = input.below(REMEMBERED_MAX);
-                if let Some(segment) = self.remembered.get(which) {
-                    self.faces[from].says.push_back(segment.clone());
+                if let Some(frame) = self.remembered.get(which) {
+                    self.faces[from].says.push_back(frame.clone());
                 }
             }
             11 => {
-                // The end of one and the beginning of another.
+                // The beginning of one and the end of another.
                 let (one, other) = (input.below(REMEMBERED_MAX), input.below(REMEMBERED_MAX));
-                if let (Some(one), Some(other)) =
-                    (self.remembered.get(one), self.remembered.get(other))
-                {
-                    let segment = [&one[..one.len() / 2], &other[other.len() / 2..]].concat();
-                    self.faces[from].says.push_back(segment);
+                let bodies =
+                    [one, other].map(|which| self.remembered.get(which).and_then(|f| body_of(f)));
+                if let [Some(one), Some(other)] = bodies {
+                    let body = [&one[..one.len() / 2], &other[other.len() / 2..]].concat();
+                    let made = self.made(1 - from, &body);
+                    self.faces[from].says.push_back(made);
                 }
             }
             12 => {
                 let length = 1 + input.below(64);
-                let segment = input.take(length).to_vec();
-                if !segment.is_empty() {
-                    self.faces[from].says.push_back(segment);
+                let body = input.take(length).to_vec();
+                if !body.is_empty() {
+                    let made = self.made(1 - from, &body);
+                    self.faces[from].says.push_back(made);
                 }
             }
             13 => {
@@ -443,29 +424,54 @@ impl Story {
     }
 
     fn restart(&mut self, which: usize) {
-        let boot_id = match which {
-            0 => {
-                self.frontend.restart(self.now);
-                self.frontend.boot_id
-            }
-            _ => {
-                self.signer.restart(self.now);
-                self.signer.boot_id
-            }
-        };
-        self.faces[1 - which].restart(boot_id, self.now);
+        match which {
+            0 => self.frontend.restart(self.now),
+            _ => self.signer.restart(self.now),
+        }
     }
 
-    /// The next segment of that end goes to the other one, perhaps altered.
-    fn pass(&mut self, from: usize, alter: impl FnOnce(&mut Vec<u8>)) {
-        let Some(mut segment) = self.faces[from].heard.pop_front() else { return };
+    /// The next frame of that end, once it is remembered.
+    fn next_heard(&mut self, from: usize) -> Option<Vec<u8>> {
+        let frame = self.faces[from].heard.pop_front()?;
         if self.remembered.len() < REMEMBERED_MAX {
-            self.remembered.push(segment.clone());
+            self.remembered.push(frame.clone());
         }
-        alter(&mut segment);
-        if !segment.is_empty() {
-            self.faces[1 - from].says.push_back(segment);
+        Some(frame)
+    }
+
+    /// The next frame of that end goes to the other one.
+    fn pass(&mut self, from: usize) {
+        if let Some(frame) = self.next_heard(from) {
+            self.faces[1 - from].says.push_back(frame);
         }
+    }
+
+    /// It goes there altered, with a right CRC; what is no frame is dropped.
+    fn alter(&mut self, from: usize, alter: impl FnOnce(&mut Vec<u8>)) {
+        let Some(mut body) = self.next_heard(from).and_then(|frame| body_of(&frame)) else {
+            return;
+        };
+        alter(&mut body);
+        body.truncate(BODY_MAX);
+        let made = self.made(from, &body);
+        self.faces[1 - from].says.push_back(made);
+    }
+
+    /// A frame that somebody would make in the name of that end who has no key. Numbers are not
+    /// high in so short a story, so their low bits are all there is of them.
+    fn made(&self, from: usize, body: &[u8]) -> Vec<u8> {
+        let numbers = match (body[0] & 7, body) {
+            (2 | 6, [_, seq, ack, ..]) => &[*seq, *ack][..],
+            (_, [_, ack, ..]) => &[*ack],
+            _ => &[],
+        };
+        let numbers = numbers.iter().flat_map(|number| u64::from(*number).to_le_bytes());
+        let mut prefix = [&self.faces[from].nonce[..], &self.faces[1 - from].nonce].concat();
+        prefix.extend(numbers);
+        let is_greeting = matches!(body[0], 1 | 7);
+        let mut out = Vec::new();
+        frame::encode(if is_greeting { HELLO_PREFIX } else { &prefix }, body, &mut out);
+        out
     }
 
     fn say(&mut self, from: usize, choice: u8, length: usize) {
@@ -477,12 +483,7 @@ impl Story {
     }
 
     fn step(&mut self) {
-        let wakeups = [
-            self.frontend.session.poll_timeout(),
-            self.signer.session.poll_timeout(),
-            self.faces[0].endpoint.poll_timeout(!self.faces[0].says.is_empty()),
-            self.faces[1].endpoint.poll_timeout(!self.faces[1].says.is_empty()),
-        ];
+        let wakeups = [self.frontend.session.poll_timeout(), self.signer.session.poll_timeout()];
         self.now = wakeups.into_iter().flatten().min().unwrap_or(self.now).max(self.now);
         self.expire();
     }
@@ -503,16 +504,10 @@ impl Story {
         for _ in 0..STEPS_AT_ONCE_MAX {
             self.drain();
             let said: Vec<u8> = self.frontend.out.drain(..).collect();
-            let (answer, ended) = self.faces[0].turn(self.now, &said);
-            if ended {
-                self.faces[1].follow();
-            }
+            let answer = self.faces[0].turn(&said);
             self.frontend.session.handle_bytes(self.now, &answer);
             let said_too: Vec<u8> = self.signer.out.drain(..).collect();
-            let (answer_too, ended) = self.faces[1].turn(self.now, &said_too);
-            if ended {
-                self.faces[0].follow();
-            }
+            let answer_too = self.faces[1].turn(&said_too);
             self.signer.session.handle_bytes(self.now, &answer_too);
             let quiet = said.is_empty() && said_too.is_empty();
             if quiet && answer.is_empty() && answer_too.is_empty() {
@@ -525,10 +520,11 @@ impl Story {
 
     /// Nobody stands between them any more: soon one new message arrives each way.
     fn heal(&mut self) {
-        let deadline = self.now + HEALED_WITHIN;
+        let is_slow = self.rate == Some(SLOW);
+        let within = if is_slow { HEALED_WITHIN_PACED } else { HEALED_WITHIN };
+        let deadline = self.now + within;
         let (mut up, mut down) = (None, None);
         let mut connections = (0, 0);
-        let mut speaks_at = self.now + SPEAKS_EVERY;
         let (mut standing, mut last) = (0, self.now);
         loop {
             self.drain();
@@ -538,12 +534,6 @@ impl Story {
             let bytes: Vec<u8> = self.signer.out.drain(..).collect();
             self.frontend.session.handle_bytes(self.now, &bytes);
             self.drain();
-            // What was said into a connection that somebody else had bent is found out by what is
-            // said next.
-            if speaks_at <= self.now {
-                speaks_at = self.now + SPEAKS_EVERY;
-                (up, down) = (None, None);
-            }
             // Asked again in each connection, as the programs do.
             if self.frontend.up && (up.is_none() || connections.0 != self.frontend.connection) {
                 up = self.frontend.say(self.now, 2, SPEAKS_LENGTH);
@@ -562,7 +552,7 @@ impl Story {
                 let wakeups =
                     [self.frontend.session.poll_timeout(), self.signer.session.poll_timeout()];
                 let next = wakeups.into_iter().flatten().min().unwrap_or(self.now);
-                self.now = next.min(speaks_at).max(self.now);
+                self.now = next.max(self.now);
                 self.frontend.session.handle_timeout(self.now);
                 self.signer.session.handle_timeout(self.now);
             }
@@ -574,9 +564,24 @@ impl Story {
     }
 }
 
+/// The body of a frame, whoever made it.
+fn body_of(frame: &[u8]) -> Option<Vec<u8>> {
+    Some(Decoder::default().next(&mut &frame[..])?.claimed().to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Story {
+        fn pass_all(&mut self) {
+            for from in [0, 1] {
+                while !self.faces[from].heard.is_empty() {
+                    self.pass(from);
+                }
+            }
+        }
+    }
 
     /// Passing everything on, as a cable does: the one in the middle must not keep them apart by
     /// being there, or its tricks would prove nothing.
@@ -585,9 +590,7 @@ mod tests {
         let mut story = Story::new(Some(1_000_000));
         story.exchange();
         for _ in 0..400 {
-            for from in [0, 1] {
-                story.pass(from, |_| {});
-            }
+            story.pass_all();
             story.exchange();
             story.step();
         }
@@ -595,9 +598,7 @@ mod tests {
         story.say(0, 2, 500);
         story.say(1, 3, 500);
         for _ in 0..400 {
-            for from in [0, 1] {
-                story.pass(from, |_| {});
-            }
+            story.pass_all();
             story.exchange();
             story.step();
         }
@@ -606,9 +607,7 @@ mod tests {
         story.restart(0);
         story.restart(1);
         for _ in 0..400 {
-            for from in [0, 1] {
-                story.pass(from, |_| {});
-            }
+            story.pass_all();
             story.exchange();
             story.step();
         }

@@ -4,7 +4,7 @@
 //! and never knows what a segment holds.
 
 use super::{
-    ACK_DELAY, HELLO_INTERVAL, HELLO_PAUSE_BYTES, PATIENCE_MAX, WINDOW,
+    ACK_DELAY, HELLO_INTERVAL, HELLO_PAUSE_BYTES, PATIENCE_MAX, SEGMENT_SLOW, WINDOW,
     line::Line,
     packet::{self, Busy, Content, Hello, Near, Nonce, Opened, PART_UNIT, Packet},
     round_trip::RoundTrip,
@@ -12,7 +12,7 @@ use super::{
     window::{Arrival, Incoming, Outgoing, Progress},
 };
 use crate::{
-    frame,
+    frame::{self, Check, FrameKeys},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,12 @@ pub(super) struct Connection {
     /// How the prefixes of the two directions' frames begin.
     sending: Vec<u8>,
     receiving: Vec<u8>,
+    trust: Trust,
+    is_heard: bool,
+    /// How often the connection got on, see [`Self::progress`].
+    progress: u64,
+    /// How many broken frames the line had when the last good one came.
+    broken_before: u64,
     outgoing: Outgoing,
     incoming: Incoming,
     round_trip: RoundTrip,
@@ -67,6 +73,17 @@ pub(super) struct Connection {
     verify: bool,
     /// The stamp of a probe that is to be answered.
     report_due: Option<u16>,
+}
+
+/// Who can make the frames of a connection.
+#[derive(Debug)]
+enum Trust {
+    /// Anybody who heard the greeting: a CRC has no key.
+    Anybody,
+    /// We have the keys, and the peer soon: its first frame with a tag says so.
+    Soon(FrameKeys),
+    /// The two ends and nobody else.
+    Keyed(FrameKeys),
 }
 
 /// What a frame turned out to be.
@@ -114,6 +131,10 @@ impl Connection {
             busy_due: None,
             sending: packet::identity(ours, peer.nonce),
             receiving: packet::identity(peer.nonce, ours),
+            trust: Trust::Anybody,
+            is_heard: false,
+            progress: 0,
+            broken_before: line.counters.frames_broken,
             peer,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
@@ -130,6 +151,39 @@ impl Connection {
 
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.round_trip.smoothed()
+    }
+
+    /// Both ends share keys, or soon will: from then on no frame counts that was made without.
+    /// With `peer_has_them` that is now, else with the peer's first frame that shows it.
+    pub(super) fn secure(&mut self, keys: FrameKeys, peer_has_them: bool) {
+        self.trust = Trust::Soon(keys);
+        if peer_has_them {
+            self.trust_the_keys_alone();
+        }
+    }
+
+    /// What anybody may have sent, and nobody has read, is forgotten: an honest peer sends it
+    /// again if it was its own.
+    fn trust_the_keys_alone(&mut self) {
+        match std::mem::replace(&mut self.trust, Trust::Anybody) {
+            Trust::Soon(keys) => {
+                self.trust = Trust::Keyed(keys);
+                self.incoming.forget_unread();
+            }
+            other => self.trust = other,
+        }
+    }
+
+    /// Whether any good frame came: if not, the peer may believe in another hello than ours.
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_heard
+    }
+
+    /// Rises when something arrives or is known to have arrived for the first time, and when a
+    /// frame comes through after others did not: while it rests, nothing is under way, or the
+    /// line is cut.
+    pub(super) fn progress(&self) -> u64 {
+        self.progress
     }
 
     /// The stamp of the last probe.
@@ -190,12 +244,27 @@ impl Connection {
 
     /// Whether a frame is the peer's; only a peer that heard our nonce can make one.
     pub(super) fn owns(&self, sealed: &frame::Sealed) -> bool {
-        self.open(sealed) != Opened::Broken
+        self.open(sealed).0 != Opened::Broken
     }
 
-    fn open<'a>(&self, sealed: &'a frame::Sealed) -> Opened<'a> {
+    /// What it is, and whether a tag says so.
+    fn open<'a>(&self, sealed: &'a frame::Sealed) -> (Opened<'a>, bool) {
         let near = Near { incoming: self.incoming.ack(), outgoing: self.outgoing.first() };
-        Packet::open(sealed, &self.receiving, near)
+        let open = |check| Packet::open(sealed, check, &self.receiving, near);
+        if let Trust::Soon(keys) | Trust::Keyed(keys) = &self.trust {
+            let opened = open(Check::Key(&keys.receiving));
+            if opened != Opened::Broken || matches!(self.trust, Trust::Keyed(_)) {
+                return (opened, true);
+            }
+        }
+        let opened = open(Check::Crc);
+        if let (Trust::Soon(_), Opened::Packet(packet)) = (&self.trust, &opened)
+            && packet.seq().is_some_and(|seq| seq >= self.incoming.ack())
+        {
+            // Whoever has something new to say has the keys by now.
+            return (Opened::Broken, false);
+        }
+        (opened, false)
     }
 
     /// Takes a frame if it is the peer's.
@@ -205,11 +274,17 @@ impl Connection {
         sealed: &frame::Sealed,
         line: &mut Line,
     ) -> Heard {
-        let opened = self.open(sealed);
+        let (opened, is_keyed) = self.open(sealed);
         if opened == Opened::Broken {
             return Heard::Broken;
         }
         line.counters.frames_received += 1;
+        self.is_heard = true;
+        let broken = line.counters.frames_broken;
+        self.progress += u64::from(std::mem::replace(&mut self.broken_before, broken) != broken);
+        if is_keyed {
+            self.trust_the_keys_alone();
+        }
         self.timers.set(Timer::Silence, now + line.pace.silence());
         self.timers.stop(Timer::Greet);
         self.timers.stop(Timer::Doubt);
@@ -238,6 +313,7 @@ impl Connection {
             Content::Data { seq, payload } => (payload.len(), self.incoming.accept(seq, payload)),
             Content::Ack | Content::Probe(_) | Content::Report(_) => return None,
         };
+        self.progress += u64::from(!matches!(arrival, Arrival::Duplicate | Arrival::BeyondWindow));
         match arrival {
             Arrival::InOrder | Arrival::Ahead => {
                 line.counters.segments_received += 1;
@@ -299,6 +375,7 @@ impl Connection {
         self.measured(progress.round_trip);
         line.noise.learn(progress.fates);
         if progress.any {
+            self.progress += 1;
             self.timers.stop(Timer::Probe);
             self.expect_answer(now, line);
         }
@@ -368,7 +445,7 @@ impl Connection {
         if let Some(stranger) = self.busy_due.take() {
             let side = self.peer.side.other();
             let busy = Busy { side, receiver: Some(stranger) };
-            line.transmit(now, packet::HELLO_PREFIX, &busy.encode(), out);
+            line.transmit(now, Check::Crc, packet::HELLO_PREFIX, &busy.encode(), out);
             return true;
         }
         let length_max = self.segment_length(line);
@@ -386,6 +463,7 @@ impl Connection {
         if self.has_room(line)
             && let Some(payload) = source(length_max)
         {
+            let length_max = length_max.max(SEGMENT_SLOW);
             assert!(!payload.is_empty() && payload.len() <= length_max, "source keeps its bounds");
             let number = self.outgoing.push(payload);
             self.transmit_segment(now, number, line, out);
@@ -449,7 +527,11 @@ impl Connection {
     ) -> Instant {
         let (ack, bitmap) = (self.incoming.ack(), self.incoming.bitmap());
         let (prefix, body) = Packet { ack, bitmap, content }.encode(&self.sending);
-        line.transmit(now, &prefix, &body, out)
+        let check = match &self.trust {
+            Trust::Keyed(keys) => Check::Key(&keys.sending),
+            Trust::Anybody | Trust::Soon(_) => Check::Crc,
+        };
+        line.transmit(now, check, &prefix, &body, out)
     }
 
     /// Every packet says all that has arrived.

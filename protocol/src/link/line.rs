@@ -2,7 +2,7 @@
 
 use super::{KEEP_ALIVE, SILENCE, SILENCE_BYTES, noise::Noise};
 use crate::{
-    frame,
+    frame::{self, Check},
     time::{Duration, Instant},
 };
 
@@ -15,9 +15,10 @@ pub struct LinkCounters {
     pub bytes_received: u64,
     /// Frames handed to the line.
     pub frames_sent: u64,
-    /// Frames that came with a good CRC.
+    /// Frames that came whole.
     pub frames_received: u64,
-    /// Frames that COBS or the CRC refused: noise, or bytes of an earlier connection.
+    /// Frames that COBS or the check refused: noise, bytes of an earlier connection, or somebody
+    /// else's.
     pub frames_broken: u64,
     /// Runs without a delimiter that were longer than any frame.
     pub frames_oversized: u64,
@@ -71,6 +72,7 @@ impl Line {
     pub(super) fn transmit(
         &mut self,
         now: Instant,
+        check: Check<'_>,
         prefix: &[u8],
         body: &[u8],
         out: &mut Vec<u8>,
@@ -79,7 +81,7 @@ impl Line {
         if self.pace.is_quiet(now) {
             out.push(frame::DELIMITER);
         }
-        frame::encode(prefix, body, out);
+        frame::encode_with(check, prefix, body, out);
         let length = out.len() - start;
         self.counters.frames_sent += 1;
         self.counters.bytes_sent += length as u64;

@@ -2,11 +2,11 @@
 //!
 //! Parsing looks at lengths and ranges only; whether a packet fits the conversation is the
 //! endpoint's question. All numbers are little-endian. Segments are numbered without end, and only
-//! the low eight bits of a number travel; the CRC runs over all of it, so a frame of the past is a
+//! the low eight bits of a number travel; the check runs over all of it, so a frame of the past is a
 //! broken frame and never a segment of today.
 
 use super::{SEGMENT_MAX, SEGMENT_SLOW, WINDOW};
-use crate::frame;
+use crate::frame::{self, Check};
 
 /// Which end of the cable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,7 +26,8 @@ impl Side {
         }
     }
 
-    const fn code(self) -> u8 {
+    /// How it is written. // on the wire
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Frontend => 1,
             Self::Signer => 2,
@@ -271,7 +272,7 @@ pub(super) struct Near {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Opened<'a> {
     Packet(Packet<'a>),
-    /// The CRC is right and the content makes no sense.
+    /// It is whole and the content makes no sense.
     Malformed,
     /// Noise, or another connection's, or of the past.
     Broken,
@@ -314,8 +315,21 @@ impl<'a> Packet<'a> {
         (prefix(identity, seq, self.ack), body)
     }
 
-    /// Completes the numbers that `sealed` claims, checks the CRC over them, and parses.
-    pub(super) fn open(sealed: &'a frame::Sealed, identity: &[u8], near: Near) -> Opened<'a> {
+    /// The number of the segment that it carries, or carries a piece of.
+    pub(super) fn seq(&self) -> Option<u64> {
+        match self.content {
+            Content::Data { seq, .. } | Content::Part { seq, .. } => Some(seq),
+            Content::Ack | Content::Probe(_) | Content::Report(_) => None,
+        }
+    }
+
+    /// Completes the numbers that `sealed` claims, checks it with them, and parses.
+    pub(super) fn open(
+        sealed: &'a frame::Sealed,
+        check: Check<'_>,
+        identity: &[u8],
+        near: Near,
+    ) -> Opened<'a> {
         let mut claimed = sealed.claimed();
         let Some([head]) = take(&mut claimed) else { return Opened::Broken };
         let numbered = matches!(head & KIND_MASK, KIND_DATA | KIND_PART);
@@ -327,7 +341,7 @@ impl<'a> Packet<'a> {
         let ack = ack.and_then(|low| expand(middle, low.into(), u8::BITS));
         let (Some(ack), None | Some(Some(_))) = (ack, seq) else { return Opened::Broken };
         let seq = seq.flatten();
-        if sealed.open(&prefix(identity, seq, ack)).is_none() {
+        if sealed.open_with(check, &prefix(identity, seq, ack)).is_none() {
             return Opened::Broken;
         }
         match Self::parse(head, seq, ack, claimed) {
@@ -371,7 +385,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// What the CRC runs over before the body: the connection, and the numbers in full.
+/// What the check runs over before the body: the connection, and the numbers in full.
 fn prefix(identity: &[u8], seq: Option<u64>, ack: u64) -> Vec<u8> {
     let numbers = seq.into_iter().chain([ack]).flat_map(u64::to_le_bytes);
     identity.iter().copied().chain(numbers).collect()
@@ -442,7 +456,10 @@ mod tests {
                     let (prefix, body) = packet.encode(IDENTITY);
                     let sealed = sealed(&prefix, &body);
                     assert_eq!(Claim::of(&sealed), Claim::Packet);
-                    assert_eq!(Packet::open(&sealed, IDENTITY, NEAR), Opened::Packet(packet));
+                    assert_eq!(
+                        Packet::open(&sealed, Check::Crc, IDENTITY, NEAR),
+                        Opened::Packet(packet)
+                    );
                 }
             }
         }
@@ -455,10 +472,10 @@ mod tests {
             let (prefix, body) = packet.encode(IDENTITY);
             let sealed = sealed(&prefix, &body);
             let other = b"four and twenty bytes,,,";
-            assert_eq!(Packet::open(&sealed, other, NEAR), Opened::Broken);
+            assert_eq!(Packet::open(&sealed, Check::Crc, other, NEAR), Opened::Broken);
             // The same bytes when the connection is 256 segments further.
             let later = Near { incoming: 1256, outgoing: 756 };
-            assert_eq!(Packet::open(&sealed, IDENTITY, later), Opened::Broken);
+            assert_eq!(Packet::open(&sealed, Check::Crc, IDENTITY, later), Opened::Broken);
         }
     }
 
@@ -515,12 +532,12 @@ mod tests {
             let (prefix, body) = Packet { ack: 500, bitmap: vec![1, 1], content }.encode(IDENTITY);
             for cut in 1..least {
                 let sealed = sealed(&prefix, &body[..cut]);
-                let opened = Packet::open(&sealed, IDENTITY, NEAR);
+                let opened = Packet::open(&sealed, Check::Crc, IDENTITY, NEAR);
                 let taken = matches!(opened, Opened::Packet(_));
                 assert!(!taken, "{content:?} cut at {cut}: {opened:?}");
             }
             let sealed = sealed(&prefix, &body[..least]);
-            let opened = Packet::open(&sealed, IDENTITY, NEAR);
+            let opened = Packet::open(&sealed, Check::Crc, IDENTITY, NEAR);
             assert!(matches!(opened, Opened::Packet(_)), "{content:?}: {opened:?}");
         }
     }
@@ -541,7 +558,7 @@ mod tests {
         ] {
             let (prefix, body) = Packet { ack: 500, bitmap: vec![], content }.encode(IDENTITY);
             let sealed = sealed(&prefix, &body);
-            let opened = Packet::open(&sealed, IDENTITY, NEAR);
+            let opened = Packet::open(&sealed, Check::Crc, IDENTITY, NEAR);
             assert_eq!(opened, Opened::Malformed, "{content:?}");
         }
         let mut prefix = IDENTITY.to_vec();
@@ -553,7 +570,7 @@ mod tests {
             let bits = [kind | 1 << KIND_BITS, low, 0, 0, 1];
             for body in [&long[..], &bits] {
                 let sealed = sealed(&prefix, body);
-                assert_eq!(Packet::open(&sealed, IDENTITY, NEAR), Opened::Malformed);
+                assert_eq!(Packet::open(&sealed, Check::Crc, IDENTITY, NEAR), Opened::Malformed);
             }
         }
         assert_eq!(Hello::parse(&Hello { window: 0, ..hello() }.encode()), None);

@@ -532,3 +532,76 @@ fn ends_that_believe_forged_hellos_find_each_other_within_five_seconds() {
         }
     }
 }
+
+//------------ Keys -----------------------------------------------------------
+
+/// The keys of both ends of a connection.
+fn frame_keys() -> [frame::FrameKeys; 2] {
+    let key = |sender| frame::FrameKey::derive(&[7; 32], sender, b"this connection");
+    let keys = |side: Side| frame::FrameKeys { sending: key(side), receiving: key(side.other()) };
+    [keys(OURS), keys(OURS.other())]
+}
+
+/// A frame of the peer with a tag.
+fn keyed(victim: &Victim, ack: u64, content: Content<'_>) -> Vec<u8> {
+    let [_, keys] = frame_keys();
+    let packet = Packet { ack, bitmap: vec![], content };
+    let (prefix, body) = packet.encode(&identity(PEER, victim.nonce()));
+    let mut wire = vec![frame::DELIMITER];
+    frame::encode_with(Check::Key(&keys.sending), &prefix, &body, &mut wire);
+    wire
+}
+
+#[test]
+fn once_the_peer_has_the_keys_no_frame_counts_that_was_made_without() {
+    for state in [At::Idle, At::Gap, At::Flying, At::Doubting] {
+        let mut victim = Victim::at(state);
+        let [keys, _] = frame_keys();
+        victim.endpoint.secure(keys, true);
+        let stamp = victim.stamp();
+        for content in [data(0), part(1), Content::Ack, Content::Probe(3), Content::Report(stamp)] {
+            let forged = victim.packet(0, &[0b11], content);
+            assert_eq!(victim.outcome(&forged), "-#", "{state:?}: {content:?}");
+            // The same with a tag that belongs to the other direction.
+            let packet = Packet { ack: 0, bitmap: vec![], content };
+            let (prefix, body) = packet.encode(&identity(PEER, victim.nonce()));
+            let mut reflected = vec![frame::DELIMITER];
+            let [ours, _] = frame_keys();
+            frame::encode_with(Check::Key(&ours.sending), &prefix, &body, &mut reflected);
+            assert_eq!(victim.outcome(&reflected), "-#", "{state:?}: {content:?}");
+        }
+        let probe = keyed(&victim, 0, Content::Probe(3));
+        assert_eq!(victim.outcome(&probe), "r+", "{state:?}");
+    }
+}
+
+#[test]
+fn until_the_peer_shows_that_it_has_the_keys_both_kinds_of_frames_count() {
+    let mut victim = Victim::at(At::Idle);
+    let [keys, _] = frame_keys();
+    victim.endpoint.secure(keys, false);
+    let plain = victim.packet(0, &[], Content::Probe(1));
+    assert_eq!(victim.outcome(&plain), "r+");
+    let news = victim.packet(0, &[], data(0));
+    assert_eq!(victim.outcome(&news), "-#", "who has something new to say has the keys");
+    let first = keyed(&victim, 0, Content::Probe(2));
+    assert_eq!(victim.outcome(&first), "r+");
+    assert_eq!(victim.outcome(&plain), "-#", "the peer has shown it");
+}
+
+#[test]
+fn what_anybody_may_have_sent_ahead_is_forgotten_when_the_keys_are_there() {
+    for peer_has_them in [true, false] {
+        let mut victim = Victim::at(At::Idle);
+        let forged = victim.packet(0, &[], Content::Data { seq: 1, payload: b"forged" });
+        victim.feed(&forged);
+        let [keys, _] = frame_keys();
+        victim.endpoint.secure(keys, peer_has_them);
+        victim.reads = false;
+        for (seq, payload) in [(0, b"first"), (1, b"other")] {
+            victim.feed(&keyed(&victim, 0, Content::Data { seq, payload }));
+        }
+        let heard: Vec<_> = std::iter::from_fn(|| victim.endpoint.poll_segment()).collect();
+        assert_eq!(heard, [b"first", b"other"], "{peer_has_them}");
+    }
+}

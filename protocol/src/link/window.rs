@@ -135,11 +135,12 @@ impl Outgoing {
         &self.segments[(number - self.first) as usize].payload
     }
 
-    /// Where the next part of a segment begins that was sent before and is longer than `length`
-    /// twice: as a whole it would hardly arrive on a line where `length` is best.
+    /// Where the next part of a segment begins that is longer than `length` twice, as it was made
+    /// before the line became so bad, or could not be cut: as a whole it would hardly arrive on a
+    /// line where `length` is best.
     pub(super) fn part_from(&self, number: u64, length: usize) -> Option<usize> {
         let segment = &self.segments[(number - self.first) as usize];
-        let hopeless = segment.transmission != 0 && segment.payload.len() > 2 * length;
+        let hopeless = segment.payload.len() > 2 * length;
         hopeless.then_some(segment.cut)
     }
 
@@ -432,6 +433,13 @@ impl Incoming {
     /// The next segment in order.
     pub(super) fn read(&mut self) -> Option<Vec<u8>> {
         self.ready.pop_front()
+    }
+
+    /// Forgets what the reader has not taken, as if it had never come.
+    pub(super) fn forget_unread(&mut self) {
+        self.next = self.ack();
+        self.ready.clear();
+        self.ahead.clear();
     }
 
     /// The number of the next segment that the reader has not taken: the peer may have a window

@@ -365,3 +365,28 @@ fn is_for_later(error: &io::Error) -> bool {
 
 /// ff02::1, every node of the wire (RFC 4291 2.7.1).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::PortSpec;
+
+    #[test]
+    fn ports_and_announcement_are_those_of_the_specification() {
+        let spec = include_str!("../../SPEC.md");
+        let Ok(PortSpec::UsbNet { port, .. }) = "usbnet:usb0".parse() else { panic!("a port") };
+        let said = |words: String| assert!(spec.contains(&words), "SPEC.md lacks: {words}");
+        said(format!("The signer listens on TCP port {port}."));
+        said(format!("every {} ms, from its address", ANNOUNCE_EVERY.as_millis()));
+        let length = ANNOUNCEMENT.len();
+        said(format!("a datagram to UDP port {port} of {ALL_NODES} with these {length} bytes"));
+        said(format!("for \"{}\"", String::from_utf8_lossy(ANNOUNCEMENT)));
+        let rows = ANNOUNCEMENT.chunks(16).map(|row| {
+            let row: Vec<_> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+            row.join(" ") + "\n"
+        });
+        said(rows.collect());
+        said(format!("The frontend receives at UDP port {port}."));
+        said(format!("and connects to TCP port {port} there"));
+    }
+}

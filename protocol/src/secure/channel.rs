@@ -8,7 +8,7 @@
 //! | Confirming (signer) | a record opens | Open | |
 //! | Greeting, Confirming | something that does not open, or of a wrong length | Refused | an empty record says so |
 //! | Greeting, Confirming | an empty record | Refused | |
-//! | Greeting, Confirming | timer | end | the peer is mute |
+//! | Greeting, Confirming | nothing got on for a while | end | the peer is mute |
 //! | Refused | timer | end | what came meanwhile was dropped |
 //! | Open | a record that does not open | end | |
 //! | Open | keys are old (frontend) | Open | a fresh handshake inside, then fresh keys |
@@ -16,7 +16,8 @@
 //! | Open | a record began and does not end | end | |
 //!
 //! In Open everything that comes was sealed by the paired peer for this connection, in this
-//! direction, in this order. What it means is not known here.
+//! direction, in this order. What it means is not known here. The handshake also gives the keys of
+//! the link's frames: then nobody else can add a byte to a record or take one away.
 
 use std::fmt;
 
@@ -27,23 +28,25 @@ use super::{
     Failure,
     key::{Entropy, Pairing},
     noise::{self, MESSAGE_LEN, Part, TAG_LEN},
-    record::{self, HEAD_LEN, Inbox, Outbox, Record, Stream},
+    record::{self, HEAD_LEN, Inbox, LENGTH_LEN, Outbox, Record, Stream},
 };
 use crate::{
+    frame::{FrameKey, FrameKeys},
     lanes,
-    link::{DownReason, Side},
+    link::{DownReason, SEGMENT_SLOW, Side},
     time::{Duration, Instant},
 };
 
-/// After so long on a link that is up, a handshake that has not ended counts as failed.
-pub const HANDSHAKE_TIME: Duration = Duration::from_secs(15);
-/// A line that takes longer than [`HANDSHAKE_TIME`] for so many bytes has as long.
+/// A handshake on which nothing got on for so long has failed: somebody changed the frames before
+/// there was a key for them, or nobody is there. Noise is patient, see [`Channel::postpone`].
+pub const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(3);
+/// A line that takes longer than [`HANDSHAKE_PATIENCE`] for so many bytes has as long.
 pub const HANDSHAKE_BYTES: usize = 2048;
 /// After a handshake that failed the connection is kept, mute, for so long: the peer gets to know,
 /// and the next attempt does not follow at once.
 pub const HANDSHAKE_PAUSE: Duration = Duration::from_secs(2);
-/// A record that began and is not complete after so long ends the connection: somebody added or
-/// took away bytes between the two ends, so what follows is swallowed and never opens.
+/// A record that began and is not complete after so long ends the connection: what follows would
+/// be swallowed and never open. No honest end and no line does that; a forged tag among 2^32 could.
 pub const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 /// A line that takes longer than [`RECORD_PATIENCE`] for so many records has as long.
 pub const RECORD_PATIENCE_RECORDS: u32 = 4;
@@ -78,6 +81,11 @@ const RENEWED: u8 = OWN + 1;
 const CONFIRM: u8 = OWN + 2;
 /// The length of a sealed confirmation.
 const CONFIRM_LEN: usize = 1 + TAG_LEN;
+/// What the record of a handshake message takes of a segment.
+const MESSAGE_RECORD_LEN: usize = LENGTH_LEN + MESSAGE_LEN;
+
+// Every link takes it in one piece, whatever the noise.
+const _: () = assert!(HEAD_LEN + MESSAGE_RECORD_LEN <= SEGMENT_SLOW);
 
 /// What a channel is made of.
 #[derive(Debug)]
@@ -109,6 +117,8 @@ pub struct Channel {
     fading: Option<Keys>,
     outboxes: [Outbox; Stream::COUNT],
     inboxes: [Inbox; Stream::COUNT],
+    /// The keys of the link's frames, until somebody asks.
+    frame_keys: Option<FrameKeys>,
     /// Why the handshake failed, until somebody asks.
     refusal: Option<Failure>,
     /// What happened while sending, until somebody asks.
@@ -120,12 +130,10 @@ enum Stage {
     /// The peer has to send a handshake message.
     Greeting {
         deadline: Instant,
-        seconds: u64,
     },
     /// The peer has to show that it has the keys.
     Confirming {
         deadline: Instant,
-        seconds: u64,
     },
     Open,
     Refused {
@@ -146,19 +154,20 @@ impl Channel {
             let message = noise::write(&mut handshake)?;
             outboxes[Stream::Urgent as usize].push(false, &message);
         }
-        let time = handshake_time(config.line_rate);
+        let patience = handshake_patience(config.line_rate);
         Ok(Self {
             side: config.side,
             pairing: config.pairing.clone(),
             entropy: config.entropy.clone(),
             record_max: record::record_max(config.line_rate),
             line_rate: config.line_rate,
-            stage: Stage::Greeting { deadline: now + time, seconds: time.as_secs() },
+            stage: Stage::Greeting { deadline: now + patience },
             handshake: Some(handshake),
             keys: None,
             fading: None,
             outboxes,
             inboxes: Default::default(),
+            frame_keys: None,
             refusal: None,
             fault: None,
         })
@@ -167,6 +176,12 @@ impl Channel {
     /// Whether the peer has proved to be the paired one.
     pub fn is_open(&self) -> bool {
         self.stage == Stage::Open
+    }
+
+    /// The keys of the link's frames, once the handshake has made them; told once. The peer has
+    /// them too if the channel is open, and else it will.
+    pub fn take_frame_keys(&mut self) -> Option<FrameKeys> {
+        self.frame_keys.take()
     }
 
     /// Why the handshake failed; told once.
@@ -193,6 +208,12 @@ impl Channel {
         let Some(stream) = Stream::of_head(*head) else {
             return self.fail(now, DownReason::PeerMisbehaved { what: "a stream is unknown" });
         };
+        if let Stage::Greeting { .. } = self.stage
+            && !record::is_whole(bytes)
+        {
+            // Whoever cuts a message or adds to it would have us wait for its end.
+            return self.fail(now, DownReason::Insecure(Failure::Stranger));
+        }
         self.inboxes[stream as usize].push(now, bytes);
         if stream == Stream::Urgent {
             let waited = slack(self.line_rate, bytes.len());
@@ -264,20 +285,29 @@ impl Channel {
         noise::read(&mut handshake, &record.body)?;
         match part(self.side) {
             Part::Initiator => {
-                self.keys = Some(Keys::new(*handshake, false, now)?);
+                self.keys = Some(self.finish(*handshake, now)?);
                 self.stage = Stage::Open;
                 self.seal(now, Stream::Urgent, &[CONFIRM])
             }
             Part::Responder => {
                 let message = noise::write(&mut handshake)?;
                 self.outboxes[Stream::Urgent as usize].push(false, &message);
-                self.keys = Some(Keys::new(*handshake, false, now)?);
-                if let Stage::Greeting { deadline, seconds } = self.stage {
-                    self.stage = Stage::Confirming { deadline, seconds };
-                }
+                self.keys = Some(self.finish(*handshake, now)?);
+                let deadline = now + handshake_patience(self.line_rate);
+                self.stage = Stage::Confirming { deadline };
                 Ok(())
             }
         }
+    }
+
+    /// The keys that the connection's handshake has made, and those of the link's frames.
+    fn finish(&mut self, handshake: HandshakeState, now: Instant) -> Result<Keys, Failure> {
+        let keys = Keys::new(handshake, false, now)?;
+        let secret = noise::shared(&self.pairing)?;
+        let key_of = |sender: Side| FrameKey::derive(&secret, sender, &keys.hash);
+        self.frame_keys =
+            Some(FrameKeys { sending: key_of(self.side), receiving: key_of(self.side.other()) });
+        Ok(keys)
     }
 
     /// Takes a record of the channel's own.
@@ -327,6 +357,8 @@ impl Channel {
             _ => Failure::Stranger,
         };
         if failure != Failure::Refused {
+            // Instead of what has not gone yet; what has, went as a whole.
+            self.outboxes = Default::default();
             self.outboxes[Stream::Urgent as usize].push(false, &[]);
         }
         (self.handshake, self.keys) = (None, None);
@@ -393,15 +425,19 @@ impl Channel {
 
     //------------ Output ----------------------------------------------------
 
-    /// The next segment of at most `length_max` bytes. What is urgent goes between two segments
-    /// of what is not; chunks are taken from `lanes` only when the segment has room for them.
+    /// The next segment of at most `length_max` bytes; a message of the handshake stays in one
+    /// piece all the same. What is urgent goes between two segments of what is not; chunks are
+    /// taken from `lanes` only when the segment has room for them.
     pub fn next_segment(
         &mut self,
         now: Instant,
         length_max: usize,
         lanes: &mut lanes::Outgoing,
     ) -> Option<Vec<u8>> {
-        let room = length_max.checked_sub(HEAD_LEN).filter(|room| *room > 0)?;
+        let mut room = length_max.checked_sub(HEAD_LEN).filter(|room| *room > 0)?;
+        if !self.is_open() {
+            room = room.max(MESSAGE_RECORD_LEN);
+        }
         let filled = self.renew_if_due(now).and_then(|()| {
             let Some(stream) = self.choose(lanes) else { return Ok(None) };
             while self.outboxes[stream as usize].len() < room && self.may_seal(stream, lanes) {
@@ -462,8 +498,9 @@ impl Channel {
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), DownReason> {
         let insecure = |failure| Err(DownReason::Insecure(failure));
         match self.stage {
-            Stage::Greeting { deadline, seconds } | Stage::Confirming { deadline, seconds } => {
+            Stage::Greeting { deadline } | Stage::Confirming { deadline } => {
                 if now >= deadline {
+                    let seconds = handshake_patience(self.line_rate).as_secs();
                     let failure = Failure::Mute { seconds };
                     self.refusal = Some(failure);
                     return insecure(failure);
@@ -483,6 +520,16 @@ impl Channel {
             }
         }
         Ok(())
+    }
+
+    /// The link got on, or noise kept it from that: the patience with the handshake begins anew.
+    /// What somebody left behind who is gone changes nothing any more, and is given up soon; a
+    /// line that lets one frame in ten through has all the time that it takes.
+    pub fn postpone(&mut self, now: Instant) {
+        let later = now + handshake_patience(self.line_rate);
+        if let Stage::Greeting { deadline } | Stage::Confirming { deadline } = &mut self.stage {
+            *deadline = later;
+        }
     }
 
     /// The layer above has taken nothing for a while: what is missing of a record may be waiting
@@ -506,7 +553,7 @@ impl Channel {
     /// When to call `handle_timeout` at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Greeting { deadline, .. } | Stage::Confirming { deadline, .. } => Some(deadline),
+            Stage::Greeting { deadline } | Stage::Confirming { deadline } => Some(deadline),
             Stage::Refused { until, .. } => Some(until),
             Stage::Open => {
                 let keys = self.keys.as_ref()?;
@@ -544,8 +591,8 @@ fn part(side: Side) -> Part {
     }
 }
 
-fn handshake_time(line_rate: Option<u32>) -> Duration {
-    HANDSHAKE_TIME.max(line_time(line_rate, HANDSHAKE_BYTES))
+fn handshake_patience(line_rate: Option<u32>) -> Duration {
+    HANDSHAKE_PATIENCE.max(line_time(line_rate, HANDSHAKE_BYTES))
 }
 
 fn record_patience(line_rate: Option<u32>) -> Duration {

@@ -90,6 +90,14 @@ pub(super) fn read(handshake: &mut HandshakeState, message: &[u8]) -> Result<(),
     }
 }
 
+/// What the static keys of the two have in common, as nobody else can compute it.
+pub(super) fn shared(pairing: &Pairing) -> Result<Zeroizing<[u8; KEY_LEN]>, Failure> {
+    let (mut own, mut shared) = (X25519::default(), Zeroizing::new([0; KEY_LEN]));
+    own.set(pairing.secret.bytes());
+    own.dh(&pairing.peer.0, &mut *shared).map_err(|_| Failure::Stranger)?;
+    Ok(shared)
+}
+
 //------------ What libcrypto does -------------------------------------------
 
 struct Libcrypto {
@@ -399,6 +407,18 @@ mod tests {
         let length = initiator.write_message(0, PAYLOADS[1], &mut message).unwrap();
         let expected = "3e7b4d83fa0cca62cc0b6d202da416c0b59289e518982742851e534f1916f8";
         assert_eq!(message[..length], bytes(expected));
+    }
+
+    #[test]
+    fn two_ends_share_what_a_third_does_not() {
+        let (frontend, signer) = Pairing::both(1);
+        let (stranger, _) = Pairing::both(2);
+        let misled = Pairing { peer: stranger.secret.public(), ..frontend.clone() };
+        let ours = shared(&frontend).unwrap();
+        assert_eq!(shared(&signer), Ok(ours.clone()));
+        assert_ne!(shared(&misled), Ok(ours));
+        let null = Pairing { peer: PublicKey([0; KEY_LEN]), ..frontend };
+        assert_eq!(shared(&null), Err(Failure::Stranger));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub const RECORD_OVERHEAD: usize = LENGTH_LEN + super::noise::TAG_LEN;
 pub const HEAD_LEN: usize = 1;
 
 /// The length of a record's length.
-const LENGTH_LEN: usize = 2;
+pub(super) const LENGTH_LEN: usize = 2;
 /// In a record's length: which of two keys it is sealed with.
 const PARITY: u16 = 1 << 15;
 /// The longest body of a record.
@@ -95,6 +95,17 @@ impl Outbox {
     }
 }
 
+/// Whether `bytes` are one record, from its first byte to its last.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    claim(bytes).is_some_and(|(_, length)| bytes.len() == LENGTH_LEN + length)
+}
+
+/// Parity and length that the record claims which begins here, complete or not.
+fn claim(bytes: &[u8]) -> Option<(bool, usize)> {
+    let head = u16::from_le_bytes(*bytes.first_chunk::<LENGTH_LEN>()?);
+    Some((head & PARITY != 0, usize::from(head & !PARITY)))
+}
+
 /// A record that is complete.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Record {
@@ -141,8 +152,7 @@ impl Inbox {
 
     /// Parity and length that the next record claims, complete or not.
     pub(super) fn claim(&self) -> Option<(bool, usize)> {
-        let head = u16::from_le_bytes(*self.bytes.first_chunk::<LENGTH_LEN>()?);
-        Some((head & PARITY != 0, usize::from(head & !PARITY)))
+        claim(&self.bytes)
     }
 
     /// The next complete record. What is left began with the bytes that came last.

@@ -223,7 +223,7 @@ fn a_mute_peer_is_given_up_in_bounded_time() {
                 ChannelConfig { side, line_rate: rate, pairing, entropy, binding: BINDING };
             let mut channel = Channel::new(config, Instant::ZERO).unwrap();
             let at = channel.poll_timeout().unwrap();
-            assert!(at <= Instant::ZERO + HANDSHAKE_TIME.max(Duration::from_secs(2048)));
+            assert!(at <= Instant::ZERO + HANDSHAKE_PATIENCE.max(Duration::from_secs(2048)));
             assert_eq!(channel.handle_timeout(at - Duration::from_micros(1)), Ok(()));
             let seconds = at.as_micros() / 1_000_000;
             let mute = DownReason::Insecure(Failure::Mute { seconds });
@@ -403,6 +403,89 @@ fn before_any_proof_a_false_length_is_refused_at_once() {
             assert_eq!(end.channel.poll_timeout(), Some(Instant::ZERO + HANDSHAKE_PAUSE));
         }
     }
+}
+
+#[test]
+fn a_handshake_message_that_was_cut_lengthened_or_joined_is_refused_at_once() {
+    let message = Pair::new().frontend.segments(Instant::ZERO, 690).remove(0);
+    let mut changed: Vec<Vec<u8>> = (1..message.len()).map(|cut| message[..cut].to_vec()).collect();
+    changed.push([&message[..], &[0]].concat());
+    changed.push([&message[..], &message[1..]].concat());
+    for segment in changed {
+        let mut pair = Pair::new();
+        pair.signer.hear(pair.now, &segment);
+        assert_eq!(pair.signer.refusals, [Failure::Stranger], "{} bytes", segment.len());
+        // The other one gets to know, in one segment that says nothing else.
+        pair.frontend.segments(pair.now, 690);
+        let told = pair.signer.segments(pair.now, 690);
+        assert_eq!(told, [[0, 0, 0]]);
+        pair.frontend.hear(pair.now, &told[0]);
+        assert_eq!(pair.frontend.refusals, [Failure::Refused]);
+    }
+}
+
+#[test]
+fn a_handshake_message_stays_whole_however_short_segments_are() {
+    let mut pair = Pair::new();
+    pair.length_max = crate::link::SEGMENT_MIN;
+    for segments in [pair.frontend.segments(pair.now, 16), pair.signer.segments(pair.now, 16)] {
+        assert!(segments.iter().all(|segment| segment.len() == HEAD_LEN + 2 + noise::MESSAGE_LEN));
+        segments.iter().for_each(|segment| pair.signer.hear(pair.now, segment));
+    }
+    pair.exchange();
+    assert!(pair.frontend.channel.is_open() && pair.signer.channel.is_open());
+}
+
+#[test]
+fn a_handshake_lasts_as_long_as_the_link_gets_on_and_no_longer() {
+    let mut pair = Pair::new();
+    for _ in 0..100 {
+        pair.now += HANDSHAKE_PATIENCE - Duration::from_micros(1);
+        pair.signer.timeout(pair.now);
+        assert_eq!(pair.signer.ended, None);
+        pair.signer.channel.postpone(pair.now);
+    }
+    pair.now += HANDSHAKE_PATIENCE;
+    pair.signer.timeout(pair.now);
+    let mute = Failure::Mute { seconds: HANDSHAKE_PATIENCE.as_secs() };
+    assert_eq!(pair.signer.ended, Some(DownReason::Insecure(mute)));
+    // What is open does not depend on it any more.
+    let mut pair = Pair::open();
+    pair.signer.channel.postpone(pair.now);
+    pair.now += 10 * HANDSHAKE_PATIENCE;
+    pair.signer.timeout(pair.now);
+    assert_eq!(pair.signer.ended, None);
+}
+
+#[test]
+fn the_handshake_gives_both_ends_the_keys_of_the_link_s_frames_and_others_in_each_connection() {
+    let keys = |pair: &mut Pair| {
+        [&mut pair.frontend, &mut pair.signer].map(|end| end.channel.take_frame_keys().unwrap())
+    };
+    let mut pair = Pair::new();
+    let first = pair.frontend.segments(pair.now, 690);
+    assert!(pair.frontend.channel.take_frame_keys().is_none());
+    pair.signer.hear(pair.now, &first[0]);
+    let second = pair.signer.segments(pair.now, 690);
+    pair.frontend.hear(pair.now, &second[0]);
+    // The frontend knows that the signer has them; the signer does not know yet of the frontend.
+    assert!(pair.frontend.channel.is_open() && !pair.signer.channel.is_open());
+    let [ours, theirs] = keys(&mut pair);
+    assert!(pair.frontend.channel.take_frame_keys().is_none(), "told once");
+    let tag = |key: &crate::frame::FrameKey| {
+        let mut out = Vec::new();
+        crate::frame::encode_with(crate::frame::Check::Key(key), b"prefix", b"body", &mut out);
+        out
+    };
+    assert_eq!(tag(&ours.sending), tag(&theirs.receiving));
+    assert_eq!(tag(&ours.receiving), tag(&theirs.sending));
+    assert_ne!(tag(&ours.sending), tag(&ours.receiving));
+    let (frontend, signer) = Pairing::both(1);
+    let mut later = Pair::of(&frontend, &signer);
+    later.frontend = End::new(Side::Frontend, &frontend, 11, BINDING);
+    later.exchange();
+    let [later, _] = keys(&mut later);
+    assert_ne!(tag(&ours.sending), tag(&later.sending));
 }
 
 #[test]

@@ -6,32 +6,19 @@
 
 use protocol::{
     link,
-    message::{
-        Answer, CrlPiece, CrlScope, CsrForm, Digest, FetchLog, IssueCertificate, LogPiece, Request,
-        RequestId,
-    },
+    message::{Answer, CrlPiece, CrlScope, Digest, FetchLog, LogPiece, Request, RequestId},
     time::Duration,
 };
 
-use crate::support::{LINE_RATE, Pair, Random};
+use crate::{
+    support::{LINE_RATE, Pair, Random},
+    work::issue,
+};
 
 /// A frame is handed out so long before the line is free.
 const LEAD: Duration = Duration::from_millis(20);
 /// The frame around a segment, and the steps of the simulated clock.
 const FRAME: Duration = Duration::from_millis(4);
-
-fn issue(random: &mut Random) -> Request {
-    Request::Issue(IssueCertificate {
-        id: RequestId::from_bytes(random.bytes(16).try_into().unwrap()),
-        authority: "issuing".parse().unwrap(),
-        profile: "server".parse().unwrap(),
-        days: None,
-        subject: None,
-        subject_alt_names: None,
-        form: CsrForm::Pkcs10,
-        csr: random.bytes(550).try_into().unwrap(),
-    })
-}
 
 fn issued(random: &mut Random) -> Answer {
     let id = RequestId::from_bytes(random.bytes(16).try_into().unwrap());
@@ -65,7 +52,7 @@ fn log_question(random: &mut Random) -> Request {
 
 /// How long a request and its answer take, one way each.
 fn exchange(pair: &mut Pair, random: &mut Random) -> (Duration, Duration) {
-    let (request, answer) = (issue(random), issued(random));
+    let (request, answer) = (issue(random.next(), 550), issued(random));
     pair.frontend.session.send(pair.now, &request).unwrap();
     let up = pair.drive_until(Duration::from_secs(5), |pair| pair.signer.heard.contains(&request));
     pair.signer.session.send(pair.now, &answer).unwrap();

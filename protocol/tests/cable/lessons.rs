@@ -1,24 +1,11 @@
 //! Lessons of earlier systems, on the simulated wire.
 
-use protocol::{
-    message::{CsrForm, IssueCertificate, Request, RequestId},
-    time::Duration,
+use protocol::time::Duration;
+
+use crate::{
+    support::{LINE_RATE, Pair, Random},
+    work::issue,
 };
-
-use crate::support::{LINE_RATE, Pair, Random};
-
-fn issue(random: &mut Random) -> Request {
-    Request::Issue(IssueCertificate {
-        id: RequestId::from_bytes(random.bytes(16).try_into().unwrap()),
-        authority: "issuing".parse().unwrap(),
-        profile: "server".parse().unwrap(),
-        days: None,
-        subject: None,
-        subject_alt_names: None,
-        form: CsrForm::Pkcs10,
-        csr: random.bytes(300).try_into().unwrap(),
-    })
-}
 
 /// Lesson 2: an old protocol added its bytes up with XOR and took a request in which the same bit
 /// was flipped twice. Here one such pair in each frame, near and far from each other, in every bit.
@@ -28,7 +15,7 @@ fn two_flipped_bits_that_cancel_in_an_xor_never_reach_the_signer() {
     let mut pair = Pair::connected(Some(LINE_RATE), 2);
     for round in 0..240u64 {
         pair.drive(Duration::from_millis(300));
-        let request = issue(&mut random);
+        let request = issue(random.next(), 300);
         pair.frontend.session.send(pair.now, &request).unwrap();
         let mut frame = pair.frontend.session.poll_transmit(pair.now).unwrap();
         let first = random.below(frame.len() as u64) as usize;

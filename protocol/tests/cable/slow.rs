@@ -69,7 +69,7 @@ fn a_wire_that_crawls_for_a_while_heals_when_its_rate_returns() {
         work.pair.set_rate(rate);
         work.drive(20 * MINUTE);
         work.pair.set_rate(crate::support::LINE_RATE);
-        assert!(work.drive(30 * SECOND), "{rate} B/s: {} of 20 open", work.open.len());
+        assert!(work.drive(20 * SECOND), "{rate} B/s: {} of 20 open", work.open.len());
         println!("{rate}: {:?}  {:?}", work.pair.now, work.pair.frontend.session.counters().link);
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn golden_directory() -> PathBuf {
 }
 
 /// The bytes in a golden file: hexadecimal, with a comment per field after `#`.
-fn golden(name: &str) -> Vec<u8> {
+pub(crate) fn golden(name: &str) -> Vec<u8> {
     let path = golden_directory().join(format!("{name}.hex"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     text.lines()

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected is")]
 
+mod bundles;
 mod frozen;
 mod golden;
+mod layouts;
 mod lengths;
 mod samples;
 mod spec;

@@ -1,5 +1,6 @@
-//! `SPEC.md` says what the code does: every table and every example in it is made anew from the
-//! code here and must be in the text, row by row.
+//! `SPEC.md` says what the code does: its tables of kinds, constants, lanes, messages and codes,
+//! the greeting's table and its examples are made anew from the code here and must be in the text,
+//! row by row. Layouts are compared in `layouts.rs`, bundles in `bundles.rs`.
 
 use std::{collections::BTreeSet, fmt::Debug, path::PathBuf};
 
@@ -18,7 +19,7 @@ use protocol::{
 
 use crate::samples::{answers, issue, requests};
 
-fn text_of(file: &str) -> String {
+pub(crate) fn text_of(file: &str) -> String {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), file].iter().collect();
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
@@ -33,6 +34,22 @@ fn assert_table(heading: &str, rows: impl IntoIterator<Item = Vec<String>>) {
     let expected: Vec<_> =
         rows.into_iter().map(|cells| format!("| {} |", cells.join(" | "))).collect();
     assert_eq!(written.join("\n"), expected.join("\n"), "the table under `{heading}`");
+}
+
+/// The cells of the first table behind the line that begins with `above`, row by row.
+pub(crate) fn rows_below(above: &str) -> Vec<Vec<String>> {
+    let spec = text_of("SPEC.md");
+    let behind = spec.split(&format!("\n{above}")).nth(1);
+    let behind = behind.unwrap_or_else(|| panic!("SPEC.md has no line `{above}`"));
+    let table = behind.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|c| c.trim().into()).collect();
+    table.take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+/// Where the fields of the table behind the line `above` begin, and how long they are.
+pub(crate) fn spans(above: &str) -> Vec<(usize, usize)> {
+    let number = |cell: &String| -> usize { cell.parse().unwrap() };
+    rows_below(above).iter().map(|row| (number(&row[0]), number(&row[1]))).collect()
 }
 
 fn row<const N: usize>(cells: [String; N]) -> Vec<String> {
@@ -88,7 +105,7 @@ fn constants_are_those_of_the_code() {
             bytes("RECORD_MAX_PACED", secure::RECORD_MAX_PACED),
             bytes("RECORD_LEAST", secure::RECORD_LEAST),
             time("RECORD_TIME", secure::RECORD_TIME),
-            time("HANDSHAKE_TIME", secure::HANDSHAKE_TIME),
+            time("HANDSHAKE_PATIENCE", secure::HANDSHAKE_PATIENCE),
             bytes("HANDSHAKE_BYTES", secure::HANDSHAKE_BYTES),
             time("HANDSHAKE_PAUSE", secure::HANDSHAKE_PAUSE),
             time("RECORD_PATIENCE", secure::RECORD_PATIENCE),
@@ -285,4 +302,44 @@ fn the_examples_are_what_the_code_sends() {
     let events: Vec<_> = std::iter::from_fn(|| signer.poll_event()).collect();
     let heard = |e: &session::Event<_>| matches!(e, session::Event::Message(m) if *m == revoke);
     assert!(events.iter().any(heard), "{events:?}");
+}
+
+/// By the text alone: the keys follow from the secret and the hash, and the tags from the keys.
+#[test]
+fn the_frame_keys_of_the_example_make_the_tags_of_its_frames() {
+    use openssl::{hash::MessageDigest, pkey::PKey, sign::Signer};
+    let hmac = |key: &[u8], text: &[u8]| {
+        let key = PKey::hmac(key).unwrap();
+        let mut signer = Signer::new(MessageDigest::sha256(), &key).unwrap();
+        signer.sign_oneshot_to_vec(text).unwrap()
+    };
+    let spec = text_of("SPEC.md");
+    let section = spec.split("\n## 12 An example\n").nth(1).unwrap();
+    let blocks: Vec<Vec<u8>> = section
+        .split("```")
+        .skip(1)
+        .step_by(2)
+        .map(|block| {
+            let octets = block.split_whitespace();
+            octets.filter_map(|octet| u8::from_str_radix(octet, 16).ok()).collect()
+        })
+        .collect();
+    let keys: Vec<&[u8]> = blocks[4].chunks(32).collect();
+    let &[secret, hash, of_frontend, of_signer] = &keys[..] else {
+        panic!("{} rows of keys", keys.len())
+    };
+    for (side, key) in [(1, of_frontend), (2, of_signer)] {
+        let text = [&b"isolated signer link frames 1"[..], &[side], hash].concat();
+        assert_eq!(hmac(secret, &text), key, "the key of side {side}");
+    }
+    let nonce = |from: u8| (from..from + 8).chain([1, 0, 0, 0]).collect::<Vec<u8>>();
+    for wire in &blocks[5..7] {
+        let mut plain = wire[..wire.len() - 1].to_vec();
+        let length = cobs::decode_in_place(&mut plain).unwrap();
+        let (body, tag) = plain[..length].split_at(length - frame::CRC_LEN);
+        let numbers = body[1..3].iter().flat_map(|number| u64::from(*number).to_le_bytes());
+        let text: Vec<u8> =
+            [nonce(0x00), nonce(0x10)].concat().into_iter().chain(numbers).collect();
+        assert_eq!(hmac(of_frontend, &[&text, body].concat())[..4], *tag);
+    }
 }

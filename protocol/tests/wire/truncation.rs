@@ -7,20 +7,25 @@ use std::collections::VecDeque;
 
 use protocol::{
     frame::DELIMITER,
-    link::{Endpoint, EndpointConfig, KINDS},
-    session::{Event, FrontendSession, Side, SignerSession},
+    lanes,
+    link::{KINDS, Side},
+    message::{MESSAGE_MAX, Message, Request},
+    patch,
+    secure::{Channel, ChannelConfig, Entropy, Pairing},
     time::{Duration, Instant},
 };
 
 use crate::{
     samples::requests,
-    talk::{From, LINE_RATE, Talk, config, kind},
+    talk::{From, LINE_RATE, Talk, kind},
 };
 
 /// The seeds that are tried until a talk has every kind of frame.
 const SEEDS: u64 = 60;
 /// Until then the line loses frames.
 const NOISY: Duration = Duration::from_secs(4);
+/// How long segments are at most.
+const SEGMENT: usize = 690;
 /// When a second frontend is put on the wire.
 const STRANGER_AT: Duration = Duration::from_secs(2);
 
@@ -185,105 +190,51 @@ fn a_good_frame_behind_a_cut_one_is_taken_and_the_cut_one_is_not() {
 
 //------------ Segments ------------------------------------------------------
 
-/// Somebody between the two who speaks the link's language with each.
-struct Face {
-    endpoint: Endpoint,
-    says: VecDeque<Vec<u8>>,
-}
-
-impl Face {
-    fn new(side: Side, boot_id: u64) -> Self {
-        let config = EndpointConfig { side, boot_id, line_rate: Some(LINE_RATE) };
-        Self { endpoint: Endpoint::new(config, Instant::ZERO), says: VecDeque::new() }
-    }
-
-    fn turn(&mut self, now: Instant, bytes: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
-        self.endpoint.handle_bytes(now, bytes);
-        self.endpoint.handle_timeout(now);
-        while self.endpoint.poll_event().is_some() {}
-        let heard = std::iter::from_fn(|| self.endpoint.poll_segment()).collect();
-        let mut out = Vec::new();
-        while let Some(bytes) = self.endpoint.poll_transmit(now, |length_max| {
-            let mut segment = self.says.pop_front()?;
-            if segment.len() > length_max {
-                self.says.push_front(segment.split_off(length_max));
-            }
-            Some(segment)
-        }) {
-            out.extend(bytes);
-        }
-        (out, heard)
-    }
-}
-
-/// Two sessions that each believe to have the other, with somebody in between who passes all
-/// segments on but one, of which only a prefix. Returns how many messages were heard, and the
-/// segment's length.
+/// Two ends of a secure connection and somebody between them who passes all segments on but one,
+/// of which only a prefix, as one who had the key of the link's frames could. Returns how many
+/// messages were heard, and the segment's length.
 fn with_one_segment_cut(which: usize, cut: Option<usize>) -> (usize, Option<usize>) {
     let now = Instant::ZERO;
-    let mut frontend = FrontendSession::new(config(Side::Frontend, 1), now);
-    let mut signer = SignerSession::new(config(Side::Signer, 2), now);
-    // Each face has the name of the one whose place it takes: the handshake binds the names.
-    let mut faces = [Face::new(Side::Signer, 2), Face::new(Side::Frontend, 1)];
-    let asked = requests();
-    let (mut now, mut passed, mut length, mut heard, mut downs) = (now, 0, None, 0, 0);
-    let end = now + Duration::from_secs(8);
-    while now < end && downs == 0 {
-        let mut said = [Vec::new(), Vec::new()];
-        while let Some(bytes) = frontend.poll_transmit(now) {
-            said[0].extend(bytes);
-        }
-        while let Some(bytes) = signer.poll_transmit(now) {
-            said[1].extend(bytes);
-        }
-        let mut segments = [Vec::new(), Vec::new()];
-        for from in [0, 1] {
-            let (out, of_end) = faces[from].turn(now, &said[from]);
-            segments[from] = of_end;
-            match from {
-                0 => frontend.handle_bytes(now, &out),
-                _ => signer.handle_bytes(now, &out),
-            }
-        }
-        for from in [0, 1] {
-            for mut segment in std::mem::take(&mut segments[from]) {
-                if passed == which {
-                    length = Some(segment.len());
-                    segment.truncate(cut.unwrap_or(segment.len()));
-                }
-                passed += 1;
-                if !segment.is_empty() {
-                    faces[1 - from].says.push_back(segment);
-                }
-            }
-        }
-        while let Some(event) = frontend.poll_event() {
-            match event {
-                Event::Up => asked.iter().for_each(|(_, ask)| frontend.send(now, ask).unwrap()),
-                Event::Message(answer) => panic!("nobody answered {answer:?}"),
-                Event::Down { .. } => downs += 1,
-                _ => {}
-            }
-        }
-        while let Some(event) = signer.poll_event() {
-            match event {
-                Event::Message(request) => {
-                    let sent = asked.iter().any(|(_, ask)| *ask == request);
-                    assert!(sent, "segment {which} cut at {cut:?}: nobody sent {request:?}");
-                    heard += 1;
-                }
-                Event::Down { .. } => downs += 1,
-                _ => {}
-            }
-        }
-        if heard == asked.len() {
-            break;
-        }
-        now += Duration::from_millis(10);
-        frontend.handle_timeout(now);
-        signer.handle_timeout(now);
+    let (frontend, signer) = Pairing::both(1);
+    let mut ends = [(Side::Frontend, frontend), (Side::Signer, signer)].map(|(side, pairing)| {
+        let config = ChannelConfig {
+            side,
+            line_rate: Some(LINE_RATE),
+            pairing: &pairing,
+            entropy: &Entropy::seeded(side as u64),
+            binding: b"what both said in their hellos",
+        };
+        Channel::new(config, now).unwrap()
+    });
+    let (asked, mut lanes) = (requests(), [lanes::Outgoing::default(), lanes::Outgoing::default()]);
+    for (_, request) in &asked {
+        lanes[0].push(request.lane(), patch::store(&request.to_bytes().unwrap()));
     }
-    (heard, length)
+    let (mut incoming, mut messages) = (lanes::Incoming::default(), VecDeque::new());
+    let (mut passed, mut length, mut ended, mut quiet) = (0, None, false, 0);
+    while !ended && quiet < 2 {
+        for from in [0, 1] {
+            let segment = ends[from].next_segment(now, SEGMENT, &mut lanes[from]);
+            quiet = if segment.is_none() { quiet + 1 } else { 0 };
+            let Some(mut segment) = segment else { continue };
+            if passed == which {
+                length = Some(segment.len());
+                segment.truncate(cut.unwrap_or(segment.len()));
+            }
+            passed += 1;
+            let taken = ends[1 - from].handle_segment(now, &segment, |chunks| {
+                incoming.take(chunks, &mut messages).map_err(|error| error.rule())
+            });
+            ended |= taken.is_err();
+        }
+    }
+    for (_, packed) in &messages {
+        let bytes = patch::unpack(packed, |_| None, MESSAGE_MAX).unwrap();
+        let heard = Request::from_bytes(&bytes).unwrap();
+        let sent = asked.iter().any(|(_, request)| *request == heard);
+        assert!(sent, "segment {which} cut at {cut:?}: nobody sent {heard:?}");
+    }
+    (messages.len(), length)
 }
 
 /// The two messages of the handshake, its confirmation, and sealed records: what is cut never

@@ -118,11 +118,12 @@ fn an_acknowledgement_that_takes_back_what_was_said_is_noticed_and_changes_nothi
 }
 
 #[test]
-fn a_long_segment_that_was_lost_goes_again_in_parts_that_count_as_one_transmission() {
+fn a_segment_too_long_for_the_line_goes_in_parts_that_count_as_one_transmission() {
     let mut outgoing = Outgoing::default();
     outgoing.push(vec![1; 100]);
     outgoing.push(vec![2; 10]);
-    assert_eq!(outgoing.part_from(0, 16), None, "the first time it goes as a whole");
+    assert_eq!(outgoing.part_from(0, 49), Some(0), "if it could not be cut, also the first time");
+    assert_eq!(outgoing.part_from(0, 50), None);
     send(&mut outgoing, at(1));
     acked(&mut outgoing, at(2), 0, &[0b10]);
     assert_eq!(outgoing.part_from(0, 50), None, "twice the best length is bearable");
