@@ -15,6 +15,8 @@ use protocol::time::Duration;
 use crate::{checker, random::Random};
 
 mod campaign;
+mod certificate;
+mod crls;
 mod frontend;
 mod material;
 pub mod operations;
@@ -30,8 +32,8 @@ pub use operations::Operation;
 pub use oracle::Counts;
 pub use sabotage::Sabotage;
 pub use shrink::shrink;
-pub use world::Trace;
 use world::World;
+pub use world::{Point, Points, Trace, points, run_with_power_cut};
 
 /// A rule is broken, or a program stopped that must not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,8 +105,7 @@ pub fn run(
         world.apply(operation).map_err(failed(index + 1))?;
     }
     world.finish().map_err(failed(operations.len()))?;
-    let lasted = Duration::from_micros(world.now().as_micros());
-    Ok(Report { counts: world.counts(), lasted, trace: world.trace })
+    Ok(world.report())
 }
 
 /// So that operations and the world's own chance are different streams of one seed.

@@ -101,35 +101,50 @@ pub fn append(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
 }
 
 /// Where a pulled plug could part what was written from what was not. Does nothing in the
-/// program; a test can have its process "die" here.
-#[cfg(not(test))]
+/// program; a test or the simulator can have its process "die" here.
+#[cfg(not(any(test, feature = "power-cuts")))]
 pub(crate) fn crash_point(_: &'static str, _: impl AsRef<Path>) -> Result<(), Fault> {
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "power-cuts"))]
 pub(crate) use crash::crash_point;
 
 /// Lets a test end all work at the nth crash point of its thread.
-#[cfg(test)]
-pub(crate) mod crash {
+#[cfg(any(test, feature = "power-cuts"))]
+pub mod crash {
     use std::cell::Cell;
 
     use super::*;
 
     thread_local! {
         static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+        static HAPPENED: Cell<bool> = const { Cell::new(false) };
     }
 
     /// Passes `points` crash points, then fails at each until called with `None`.
-    pub(crate) fn after(points: Option<u32>) {
+    pub fn after(points: Option<u32>) {
         LEFT.set(points);
+        HAPPENED.set(false);
+    }
+
+    /// How many points will still be passed.
+    pub fn left() -> Option<u32> {
+        LEFT.get()
+    }
+
+    /// Whether a point has failed since [`after`].
+    pub fn happened() -> bool {
+        HAPPENED.get()
     }
 
     pub(crate) fn crash_point(action: &'static str, path: impl AsRef<Path>) -> Result<(), Fault> {
         match LEFT.get() {
             None => Ok(()),
-            Some(0) => Err(Fault::disk(action, path.as_ref())(io::Error::other("power cut"))),
+            Some(0) => {
+                HAPPENED.set(true);
+                Err(Fault::disk(action, path.as_ref())(io::Error::other("power cut")))
+            }
             Some(left) => {
                 LEFT.set(Some(left - 1));
                 Ok(())

@@ -215,15 +215,16 @@ impl Connection {
         for blocked in &mut self.blocked {
             *blocked = blocked.filter(|until| *until > now);
         }
+        // As in `poll_timeout`: clocks have microseconds, and the patience may have less than one.
         if let Question::Asked(at) = self.catalogue
-            && now.saturating_since(at) >= patience
+            && at + patience <= now
         {
             self.catalogue = Question::ToAsk;
         }
         let overdue: Vec<RequestId> = self
             .outstanding
             .iter()
-            .filter(|(_, request)| now.saturating_since(request.asked_at) >= patience)
+            .filter(|(_, request)| request.asked_at + patience <= now)
             .map(|(id, _)| *id)
             .collect();
         for id in &overdue {
@@ -454,3 +455,23 @@ const ACKNOWLEDGE_BATCH: usize = 32;
 const ACKNOWLEDGE_PAUSE: Duration = Duration::from_millis(200);
 
 const _: () = assert!(ACKNOWLEDGE_BATCH <= ACKNOWLEDGE_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Found by the swarm: a patience that ended between two microseconds had its program ask for
+    // a turn at the one before, and do nothing in it, without end.
+    #[test]
+    fn what_the_clock_says_is_overdue_is_asked_again_at_that_moment() {
+        let mut connection = Connection::new(Instant::ZERO);
+        connection.handle_timeout(Instant::ZERO);
+        connection.catalogue = Question::Answered;
+        connection.status_at = Some(Instant::from_micros(1 << 40));
+        connection.expect(Instant::ZERO, RequestId::from_bytes([7; 16]), Kind::Issue);
+        connection.turnaround = Duration::from_nanos(8_481_889_960);
+        let due = connection.poll_timeout();
+        assert_eq!(due, Instant::from_micros(169_637_799));
+        assert_eq!(connection.handle_timeout(due), 1);
+    }
+}

@@ -4,22 +4,25 @@
 //! reply of the vault, every CRL that is signed, every row that the frontend finishes, and says
 //! at once when something breaks a rule. It never looks at how the programs work.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use frontend::{
-    crl::list,
     inventory::Inventory,
     queue::{Queue, State},
     store::Store,
 };
-use openssl::x509::X509;
-use protocol::message::{Answer, Digest, Message, RefusalCode, Request, RequestId, Serial};
-use signer::{authority, vault};
+use protocol::message::{
+    Answer, CrlScope, Digest, Message, RefusalCode, Request, RequestId, Serial,
+};
+use signer::vault;
 
-use super::{Held, Violation, frontend::failed, sabotage::Saboteur};
+use super::{
+    Held, Violation,
+    certificate::Certificate,
+    crls::{Certificates, Crl, CrlMemory, Issued},
+    frontend::failed,
+    sabotage::Saboteur,
+};
 
 /// What a request should come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +51,29 @@ pub(crate) struct Asked {
 pub(crate) struct SignerMemory {
     /// The first answer to each request, with the digest of the body that it answers.
     answered: BTreeMap<RequestId, (Digest, Vec<u8>)>,
-    /// Serials whose revocation was acknowledged.
-    revoked: BTreeSet<Vec<u8>>,
-    crl_number: u64,
-    /// The counters of all serials. A certificate that was begun before a power cut may be asked
-    /// for again after younger ones: so they are all different, and come in any order.
-    serial_counters: BTreeSet<u64>,
-    not_before: i64,
+    crls: CrlMemory,
+    /// The counters of all serials, and when each certificate begins.
+    begins: Begins,
+}
+
+/// Invariants I1 and I13 of one signer: no counter comes twice, and whoever has a higher one does
+/// not begin earlier. A certificate that was begun before a stop may be asked for again after
+/// younger ones, so they come in any order.
+#[derive(Clone, Debug, Default)]
+struct Begins(BTreeMap<u64, i64>);
+
+impl Begins {
+    fn add(&mut self, counter: u64, not_before: i64) -> Held {
+        let before = self.0.range(..counter).next_back();
+        let after = self.0.range(counter..).next();
+        if after.is_some_and(|(other, _)| *other == counter) {
+            return Err(Violation::new("I1: a serial's counter was used twice"));
+        }
+        let fits = before.is_none_or(|(_, begins)| *begins <= not_before)
+            && after.is_none_or(|(_, begins)| not_before <= *begins);
+        self.0.insert(counter, not_before);
+        if fits { Ok(()) } else { Err(Violation::new("I13: a certificate begins too early")) }
+    }
 }
 
 /// What the frontend should remember: goes back with a restored backup.
@@ -64,7 +83,7 @@ pub(crate) struct FrontendMemory {
     finished: BTreeMap<RequestId, Finished>,
     /// What may be revoked, oldest first.
     issued: Vec<Serial>,
-    published: Option<(u64, Digest)>,
+    published: BTreeMap<CrlScope, (u64, Digest)>,
 }
 
 /// A row of the queue that has its outcome.
@@ -99,12 +118,12 @@ pub(crate) struct Oracle {
     pub(crate) signer: SignerMemory,
     pub(crate) frontend: FrontendMemory,
     /// Every serial that was ever released, also by a signer that forgot it.
-    serials: BTreeSet<Vec<u8>>,
+    serials: Certificates,
     /// Every certificate that was ever released, also by a signer that forgot it: one may be under
     /// way while its signer is restored.
     certificates: BTreeMap<RequestId, Vec<Vec<u8>>>,
     /// Every CRL that was ever signed.
-    crls: BTreeMap<Digest, u64>,
+    crls: BTreeMap<Digest, Crl>,
     /// Revocations were acknowledged that a restored signer does not know.
     pub(crate) lost_revocations: bool,
     /// Somebody owned the wire: greetings may have said anything.
@@ -120,7 +139,7 @@ impl Oracle {
             sabotage,
             signer: SignerMemory::default(),
             frontend: FrontendMemory::default(),
-            serials: BTreeSet::new(),
+            serials: Certificates::new(),
             certificates: BTreeMap::new(),
             crls: BTreeMap::new(),
             lost_revocations: false,
@@ -213,7 +232,7 @@ impl Oracle {
                 if let Some(Asked { request: Request::Revoke(revoke), .. }) =
                     self.frontend.asked.get(&id)
                 {
-                    self.signer.revoked.insert(revoke.serial.as_octets().to_vec());
+                    self.signer.crls.acknowledge(revoke.serial.as_octets());
                 }
                 Ok(())
             }
@@ -239,54 +258,40 @@ impl Oracle {
     /// Invariants I1 and I13 of a certificate.
     fn released(&mut self, der: &[u8]) -> Held {
         let broken = |_| Violation::new("I5: what was released is no certificate");
-        let certificate = X509::from_der(der).map_err(broken)?;
-        let serial = certificate.serial_number().to_bn().map_err(broken)?.to_vec();
+        let Certificate { serial, not_before, not_after, shard } =
+            Certificate::read(der).map_err(broken)?;
         self.check(serial.len() == 16, "I1: a serial of another length than 16 octets")?;
-        let new = self.serials.insert(serial.clone());
-        self.check(new, "I1: a serial was used twice")?;
         let counter = serial.iter().take(8).fold(0, |sum, octet| (sum << 8) | u64::from(*octet));
-        let new = self.signer.serial_counters.insert(counter);
-        self.check(new, "I1: a serial's counter was used twice")?;
-        let not_before = authority::asn1_time(certificate.not_before());
-        let not_before = not_before.map_err(super::signer::stopped)?.0;
-        self.check(not_before >= self.signer.not_before, "I13: a certificate begins too early")?;
-        self.signer.not_before = not_before;
-        Ok(())
+        let new = self.serials.insert(serial, Issued { not_after, shard }).is_none();
+        self.check(new, "I1: a serial was used twice")?;
+        self.signer.begins.add(counter, not_before)
     }
 
-    /// Whether a CRL lists everything whose revocation was acknowledged.
-    pub(crate) fn check_lists_all(&self, crl: &[u8]) -> Held {
-        let listed = list::serials(crl).map_err(|error| Violation::new(error.to_string()))?;
-        let missing = self.signer.revoked.iter().find(|serial| !listed.contains(serial.as_slice()));
-        self.check(missing.is_none(), "I8: a CRL lacks an acknowledged revocation")
-    }
-
-    /// The number of the signer's newest CRL.
-    pub(crate) fn crl_number(&self) -> u64 {
-        self.signer.crl_number
-    }
-
-    /// Whether a CRL of this number was not shown yet.
+    /// Whether a full CRL of this number was not shown yet.
     pub(crate) fn is_new_crl(&self, number: u64) -> bool {
-        number != self.signer.crl_number
+        number != self.crl_number(CrlScope::Full)
     }
 
-    /// The signer signed a CRL.
-    pub(crate) fn signed_crl(&mut self, number: u64, digest: Digest, bytes: &[u8]) -> Held {
+    /// The number of the signer's newest CRL of a scope.
+    pub(crate) fn crl_number(&self, scope: CrlScope) -> u64 {
+        self.signer.crls.number(scope)
+    }
+
+    /// The signer signed these CRLs together.
+    pub(crate) fn signed_crls(&mut self, mut round: Vec<Crl>) -> Held {
+        self.sabotage.crls(&mut round, &self.serials);
         self.counts.crls += 1;
-        self.check(number > self.signer.crl_number, "I7: a CRL number does not rise")?;
-        self.signer.crl_number = number;
-        self.crls.insert(digest, number);
-        self.check_lists_all(bytes)
+        self.signer.crls.signed(&round, &self.serials)?;
+        self.crls.extend(round.into_iter().map(|crl| (crl.digest, crl)));
+        Ok(())
     }
 
     /// The signer was restored from a backup that was made when it remembered this.
     pub(crate) fn signer_restored(&mut self, memory: SignerMemory) {
-        self.lost_revocations |= self.signer.revoked.len() > memory.revoked.len();
+        self.lost_revocations |= self.signer.crls.count() > memory.crls.count();
         self.signer = SignerMemory {
             // The frontend tells the highest serial that it has seen, which may be an older one.
-            serial_counters: BTreeSet::new(),
-            not_before: 0,
+            begins: Begins::default(),
             ..memory
         };
         self.restored = true;
@@ -339,26 +344,45 @@ impl Oracle {
     }
 
     /// The frontend published a CRL.
-    pub(crate) fn published(&mut self, number: u64, digest: Digest) -> Held {
-        if self.frontend.published.is_some_and(|(_, before)| before == digest) {
+    pub(crate) fn published(&mut self, scope: CrlScope, number: u64, digest: Digest) -> Held {
+        let before = self.frontend.published.get(&scope).copied();
+        if before.is_some_and(|(_, before)| before == digest) {
             return Ok(());
         }
-        let signed = self.crls.get(&digest) == Some(&number);
+        let signed = self.crls.get(&digest);
+        let signed = signed.is_some_and(|crl| (crl.scope, crl.number) == (scope, number));
         self.check(signed, "I10: the frontend published a CRL that the signer did not sign")?;
-        let rises = self.frontend.published.is_none_or(|(before, _)| number > before);
+        let rises = before.is_none_or(|(before, _)| number > before);
         self.check(rises, "I7: the published CRL number does not rise")?;
-        self.frontend.published = Some((number, digest));
+        self.frontend.published.insert(scope, (number, digest));
         Ok(())
     }
 
-    /// The number of the CRL that the frontend publishes.
+    /// The highest number of a CRL that the frontend publishes.
     pub(crate) fn published_number(&self) -> u64 {
-        self.frontend.published.map_or(0, |(number, _)| number)
+        self.frontend.published.values().map(|(number, _)| *number).max().unwrap_or(0)
     }
 
-    /// Whether the frontend publishes the signer's newest CRL.
-    pub(crate) fn is_newest_published(&self) -> bool {
-        self.published_number() == self.signer.crl_number
+    /// Whether the frontend publishes all that it can of this scope.
+    pub(crate) fn is_newest_published(&self, scope: CrlScope) -> bool {
+        let Some((number, digest)) = self.frontend.published.get(&scope) else { return false };
+        let newest = self.crl_number(scope);
+        match (scope, self.crls.get(digest)) {
+            // A restored signer's own CRLs are older, until it signs the next.
+            _ if *number > newest => self.restored,
+            // A shard's CRL is signed anew by the clock together with the others, and fetched
+            // within the hour: until then the one before it will do, if it lists all it has to.
+            (CrlScope::Shard(_), Some(crl)) => {
+                !self.signer.crls.lacks(scope, &crl.listed, &self.serials)
+            }
+            _ => *number == newest,
+        }
+    }
+
+    /// Whether what the frontend publishes of this scope must be what the signer has as newest.
+    pub(crate) fn is_published_newest(&self, scope: CrlScope) -> bool {
+        let number = self.frontend.published.get(&scope).map_or(0, |(number, _)| *number);
+        number == self.crl_number(scope)
     }
 
     //--- The end
@@ -397,4 +421,24 @@ fn finished(store: &Store, id: RequestId) -> Result<Option<Finished>, Violation>
         refusal: entry.refusal,
         certificate: certificate.map(|stored| stored.der),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Found by seed 0x230: the signer stopped before it answered, and was asked again after a
+    // younger request.
+    #[test]
+    fn a_certificate_given_again_after_younger_ones_may_begin_before_them() {
+        let mut begins = Begins::default();
+        for (counter, not_before) in [(1, 100), (3, 160), (2, 130), (4, 160)] {
+            begins.add(counter, not_before).unwrap();
+        }
+        let rule =
+            |counter, not_before| begins.clone().add(counter, not_before).unwrap_err().to_string();
+        assert_eq!(rule(5, 159), "I13: a certificate begins too early");
+        assert_eq!(rule(0, 101), "I13: a certificate begins too early");
+        assert_eq!(rule(3, 160), "I1: a serial's counter was used twice");
+    }
 }

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{
-    message::{Answer, Message, RequestId},
+    message::{Answer, CrlScope, Message, RequestId},
     session::Event,
 };
 use signer::call::{Call, Reply, Tagged};
+
+use super::crls::{Certificates, Crl};
 
 /// What is wrong with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +32,17 @@ pub enum Sabotage {
     ForgetfulDisk,
     /// What only the console may ask for is signed like anything else.
     OpensTheConsole,
+    /// A revoked certificate leaves the full CRL as soon as it has expired.
+    DropsTheExpired,
+    /// A shard's CRL lists a certificate of another shard.
+    MixesShards,
+    /// A delta CRL leaves out an entry.
+    ThinsDeltas,
 }
 
 impl Sabotage {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::DeliversTwice,
         Self::Reorders,
         Self::Forgets,
@@ -43,6 +51,9 @@ impl Sabotage {
         Self::ForgetsRevocations,
         Self::ForgetfulDisk,
         Self::OpensTheConsole,
+        Self::DropsTheExpired,
+        Self::MixesShards,
+        Self::ThinsDeltas,
     ];
 }
 
@@ -171,6 +182,31 @@ impl Saboteur {
             _ => {}
         }
         replies
+    }
+
+    /// What the signer signed together.
+    pub(crate) fn crls(&self, round: &mut [Crl], certificates: &Certificates) {
+        let alive = |serial: &Vec<u8>, at| {
+            certificates.get(serial).is_none_or(|issued| issued.not_after >= at)
+        };
+        let of_another = |shard| {
+            let mut all = certificates.iter();
+            let other = all.find(|(_, issued)| issued.shard.is_some_and(|its| its != shard));
+            other.map(|(serial, _)| serial.clone())
+        };
+        for crl in round {
+            match (self.sabotage, crl.scope) {
+                (Some(Sabotage::DropsTheExpired), CrlScope::Full) => {
+                    let at = crl.this_update;
+                    crl.listed.retain(|serial| alive(serial, at));
+                }
+                (Some(Sabotage::MixesShards), CrlScope::Shard(shard)) => {
+                    crl.listed.extend(of_another(shard));
+                }
+                (Some(Sabotage::ThinsDeltas), CrlScope::Delta) => drop(crl.listed.pop_last()),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use signer::{
 
 use super::{
     Held, Violation,
+    crls::Crl,
     material::{self, ISSUING},
     moment,
     oracle::Oracle,
@@ -51,6 +52,8 @@ pub(crate) struct Signer {
     /// A second look at the ledger: it sees what is committed, and nothing else.
     observer: Ledger,
     issuing: AuthorityId,
+    /// The CRLs that it signs.
+    scopes: &'static [CrlScope],
     layout: Layout,
     gate: GateProcess,
     replies: Vec<Tagged<Reply>>,
@@ -92,7 +95,7 @@ impl GateProcess {
 impl Signer {
     /// The machine starts; what the last stop left open is finished before it answers anybody.
     pub(crate) fn start(
-        store: &Path,
+        (store, scopes): (&Path, &'static [CrlScope]),
         session: SignerSession,
         mut random: Random,
         pace: Pace,
@@ -119,6 +122,7 @@ impl Signer {
             vault,
             observer,
             issuing,
+            scopes,
             layout,
             gate,
             replies: Vec::new(),
@@ -149,6 +153,11 @@ impl Signer {
     /// What a pulled plug leaves of the authority's files; the vault must be gone by then.
     pub(crate) fn into_synced(self) -> (PathBuf, Synced) {
         (self.layout.directory().to_owned(), self.synced)
+    }
+
+    /// When its session has something to do.
+    pub(crate) fn session_wake(&self) -> Option<Instant> {
+        self.gate.session.poll_timeout()
     }
 
     /// When [`Self::turn`] has something to do at the latest.
@@ -183,8 +192,12 @@ impl Signer {
         }
         if self.tick_at <= now {
             self.tick_at = now + self.pace.tick;
-            self.vault.tick(at).map_err(stopped)?;
-            self.note_crl(oracle)?;
+            let ticked = self.vault.tick(at).map_err(stopped);
+            if ticked.is_err() && self.is_noted_as_synced()? {
+                self.synced = Synced::now(self.layout.directory())?;
+            }
+            ticked?;
+            self.note_crls(oracle)?;
             if std::mem::take(&mut self.touched) {
                 self.synced = Synced::now(self.layout.directory())?;
             }
@@ -195,6 +208,12 @@ impl Signer {
             && self.gate.calls.len() <= 2 * PENDING_MAX
             && self.gate.jobs.len() <= PENDING_MAX;
         oracle.check(bounded, "I18: a queue of the gate is longer than its bound")
+    }
+
+    /// Whether the vault waited for the disk before power went: the note is written behind that.
+    fn is_noted_as_synced(&self) -> Result<bool, Violation> {
+        let noted = self.observer.files_at(self.issuing).map_err(stopped)?.certificate;
+        Ok(noted == self.observer.last_certificate(self.issuing).map_err(stopped)?)
     }
 
     /// Takes what the session has.
@@ -276,11 +295,15 @@ impl Signer {
             let calls = oracle.sabotage.calls(calls);
             let replies = self.vault.turn(at, calls).map_err(stopped)?;
             more = !replies.is_empty();
-            // Whoever asks for a CRL may have had one signed.
-            let gives_crl =
-                |reply: &Tagged<Reply>| matches!(reply.body, Reply::Answer(Answer::CrlPiece(_)));
-            if replies.iter().any(gives_crl) {
-                self.note_crl(oracle)?;
+            // Whoever asks for a CRL may have had some signed, of other scopes too.
+            let about_crls = |reply: &Tagged<Reply>| {
+                matches!(
+                    reply.body,
+                    Reply::Answer(Answer::CrlPiece(_) | Answer::CrlUnchanged { .. })
+                )
+            };
+            if replies.iter().any(about_crls) {
+                self.note_crls(oracle)?;
             }
             for reply in oracle.sabotage.replies(replies) {
                 if let Reply::Answer(answer) = &reply.body {
@@ -311,18 +334,26 @@ impl Signer {
         Ok(())
     }
 
-    /// Shows the oracle a CRL that is new.
-    fn note_crl(&mut self, oracle: &mut Oracle) -> Held {
+    /// Shows the oracle the CRLs that are new.
+    pub(crate) fn note_crls(&self, oracle: &mut Oracle) -> Held {
         let newest = self.observer.newest_crl(self.issuing).map_err(stopped)?;
-        let Some(newest) = newest.filter(|newest| oracle.is_new_crl(newest.number)) else {
+        if !newest.is_some_and(|newest| oracle.is_new_crl(newest.number)) {
             return Ok(());
-        };
-        let bytes = std::fs::read(self.layout.newest_crl(CrlScope::Full))?;
-        oracle.check(
-            Digest::of(&bytes) == newest.digest,
-            "I5: the newest CRL's file is not what the ledger says",
-        )?;
-        oracle.signed_crl(newest.number, newest.digest, &bytes)
+        }
+        let mut round = Vec::new();
+        for scope in self.scopes {
+            let row = self.observer.newest_crl_of(self.issuing, *scope).map_err(stopped)?;
+            let Some(row) = row.filter(|row| row.number > oracle.crl_number(*scope)) else {
+                continue;
+            };
+            let crl = Crl::read(*scope, &std::fs::read(self.layout.newest_crl(*scope))?)?;
+            oracle.check(
+                (crl.digest, crl.number) == (row.digest, row.number),
+                "I5: the newest CRL's file is not what the ledger says",
+            )?;
+            round.push(crl);
+        }
+        oracle.signed_crls(round)
     }
 
     /// Hands answers to the session, oldest first, as far as their lanes take them.

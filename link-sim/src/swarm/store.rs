@@ -15,6 +15,7 @@ use std::{
 };
 
 use frontend::home::Home;
+use protocol::message::CrlScope;
 use signer::{
     calendar::UnixTime,
     fault::Fault,
@@ -24,7 +25,7 @@ use signer::{
 
 use super::{
     START_UNIX_S,
-    material::{self, AUTHORITIES},
+    material::{self, AUTHORITIES, ISSUING, SERVER},
     moment,
 };
 use crate::random::Random;
@@ -76,17 +77,67 @@ pub(crate) struct Templates {
     pub(crate) frontend: Image,
 }
 
-impl Templates {
+/// What the issuing authority's CRLs are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One for all.
+    Full,
+    /// With a delta CRL, and certificates that name one of three shards.
+    Sharded,
+}
+
+impl Kind {
     /// Made once, by the first who asks.
-    pub(crate) fn of_this_process() -> &'static Self {
-        static TEMPLATES: OnceLock<Templates> = OnceLock::new();
-        TEMPLATES.get_or_init(|| Self::make().expect("an empty store can be made"))
+    pub(crate) fn templates(self) -> &'static Templates {
+        static FULL: OnceLock<Templates> = OnceLock::new();
+        static SHARDED: OnceLock<Templates> = OnceLock::new();
+        let made = match self {
+            Self::Full => &FULL,
+            Self::Sharded => &SHARDED,
+        };
+        made.get_or_init(|| Templates::make(self).expect("an empty store can be made"))
     }
 
-    fn make() -> anyhow::Result<Self> {
+    /// The CRLs that the issuing authority signs, the full one first.
+    pub(crate) fn scopes(self) -> &'static [CrlScope] {
+        const ALL: [CrlScope; 5] = [
+            CrlScope::Full,
+            CrlScope::Delta,
+            CrlScope::Shard(0),
+            CrlScope::Shard(1),
+            CrlScope::Shard(2),
+        ];
+        match self {
+            Self::Full => &ALL[..1],
+            Self::Sharded => &ALL,
+        }
+    }
+
+    /// The file `authority.toml`.
+    fn authority_text(self, name: &str) -> &'static str {
+        match self {
+            Self::Sharded if name == ISSUING => SHARDED_TOML,
+            _ => AUTHORITY_TOML,
+        }
+    }
+
+    /// A profile's file.
+    fn profile_text(self, name: &str) -> String {
+        let text = material::profile_text(name);
+        match self {
+            Self::Sharded if name == SERVER => {
+                text.replace("[extensions]\n", &format!("[extensions]\n{SHARD_URLS}\n"))
+            }
+            _ => text.to_owned(),
+        }
+    }
+}
+
+impl Templates {
+    fn make(kind: Kind) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let signer = scratch.path("signer");
-        make_signer(&signer)?;
+        make_signer(kind, &signer)?;
         let frontend = scratch.path("frontend");
         Home::init(&frontend)?;
         Ok(Self { signer: Image::read(&signer)?, frontend: Image::read(&frontend)? })
@@ -94,7 +145,7 @@ impl Templates {
 }
 
 /// A signer's store with two authorities, without their making: keys are fixed here.
-fn make_signer(store: &Path) -> anyhow::Result<()> {
+fn make_signer(kind: Kind, store: &Path) -> anyhow::Result<()> {
     for part in ["", "audit", "authorities", "openpgp", "run"] {
         fs::create_dir_all(store.join(part))?;
     }
@@ -107,12 +158,12 @@ fn make_signer(store: &Path) -> anyhow::Result<()> {
         fs::write(directory.join("private/ca.key"), authority.key)?;
         fs::write(directory.join("ca.crt"), authority.certificate)?;
         fs::write(directory.join("chain.pem"), authority.chain.concat())?;
-        fs::write(directory.join("authority.toml"), AUTHORITY_TOML)?;
+        fs::write(directory.join("authority.toml"), kind.authority_text(authority.name))?;
         fs::write(directory.join("index.txt"), "")?;
         fs::write(directory.join("index.txt.attr"), "unique_subject = no\n")?;
         for profile in authority.profiles {
             let path = directory.join(format!("profiles/{profile}.toml"));
-            fs::write(path, material::profile_text(profile))?;
+            fs::write(path, kind.profile_text(profile))?;
         }
         let tx = ledger.begin(UnixTime(START_UNIX_S))?;
         tx.add_authority(&material::name(authority.name))?;
@@ -134,6 +185,12 @@ fn make_signer(store: &Path) -> anyhow::Result<()> {
 
 const AUTHORITY_TOML: &str =
     "unattended_root = false\n[crl]\nnext_update_days = 7\nrefresh_hours = 24\n";
+
+const SHARDED_TOML: &str =
+    "[crl]\nnext_update_days = 7\nrefresh_hours = 24\ndelta = true\nshards = 3\n";
+
+/// What certificates name; the oracle reads it again.
+const SHARD_URLS: &str = "crl_urls = [\"http://crl.example.org/shard-{shard}.crl\"]";
 
 //------------ Places --------------------------------------------------------
 

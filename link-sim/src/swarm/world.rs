@@ -3,18 +3,19 @@
 //! A world carries out operations one after the other and moves from one event to the next in
 //! between. It ends with the first rule that breaks.
 
-use std::{os::unix::fs::MetadataExt, path::PathBuf};
+use std::{collections::BTreeMap, os::unix::fs::MetadataExt};
 
+use ::signer::authority::Layout;
 use frontend::{
     carrier::Work,
-    crl::{list, mirror::Mirror},
+    crl::{CrlName, list, mirror::Mirror},
     home::Home,
 };
 use protocol::{
     bounded::{Bytes, List},
     link::EndpointConfig,
     message::{
-        Answer, CsrForm, Digest, GeneralName, IssueCertificate, RefusalCode, Request, RequestId,
+        Answer, CrlScope, CsrForm, GeneralName, IssueCertificate, RefusalCode, Request, RequestId,
         RevocationReason, Revoke, Serial,
     },
     secure::{Entropy, Pairing},
@@ -23,14 +24,14 @@ use protocol::{
 };
 
 use super::{
-    Held, Violation,
+    Held, Report, Violation,
     frontend::Frontend,
     material::{self, BREAKS_THE_WORKER, CONSOLE_ONLY, ISSUING, ROOT, SERVER},
     operations::{self, Operation},
-    oracle::{Counts, Expected, FrontendMemory, Oracle, SignerMemory},
+    oracle::{Expected, FrontendMemory, Oracle, SignerMemory},
     sabotage::{Sabotage, Saboteur},
     signer::{Pace, Signer},
-    store::{self, Image, Scratch, Templates},
+    store::{self, Image, Kind, Scratch},
 };
 use crate::{
     adversary::Adversary,
@@ -39,6 +40,11 @@ use crate::{
     random::Random,
     wire::{Wire, WireConfig},
 };
+
+mod power;
+
+use power::Plug;
+pub use power::{Point, Points, points, run_with_power_cut};
 
 /// Everything.
 pub(crate) struct World {
@@ -63,8 +69,10 @@ pub(crate) struct World {
     /// What a disk that forgets goes back to.
     stale_disk: Option<Image>,
     pairings: (Pairing, Pairing),
-    /// The inode of the published CRL that the oracle saw last.
-    published: Option<u64>,
+    kind: Kind,
+    /// The inodes of the published CRLs that the oracle saw last.
+    published: BTreeMap<CrlScope, u64>,
+    plug: Plug,
     pub(crate) trace: Trace,
 }
 
@@ -90,6 +98,11 @@ impl Trace {
 
 /// A state machine that asks for so many turns at one instant asks for ever.
 const STEPS_NOW_MAX: u32 = 1_000;
+/// How long a line takes to fill a UART's FIFO of 16 bytes: no driver hears of each byte.
+fn fifo(bytes_per_second: u32) -> Duration {
+    Duration::from_micros(16_000_000 / u64::from(bytes_per_second))
+}
+
 /// What is recorded of each direction.
 const TAPE_MAX: usize = 64 * 1024;
 /// Bytes under way on a line with a limit: some segments and what was duplicated or made up.
@@ -98,6 +111,9 @@ const FLYING_MAX: usize = 256 * 1024;
 /// the session is asked again after two minutes, and a piece of a CRL that a vault without a clock
 /// did not give after ten.
 const HEALING_MAX: Duration = Duration::from_secs(1_500);
+/// A CRL that is signed by the clock, without a revocation, is fetched when the frontend looks
+/// for it again.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(3_600);
 
 impl World {
     /// Both programs start.
@@ -107,14 +123,17 @@ impl World {
         let rate = rates[random.below(rates.len() as u64) as usize];
         let latency = Duration::from_millis(random.below(40));
         let batch = Duration::from_millis([1, 4, 16][random.below(3) as usize]);
+        let batch = batch.max(rate.map_or(Duration::ZERO, fifo));
         let config = WireConfig { bytes_per_second: rate, latency, faults: Faults::none() };
         let pace = Pace {
             signing: Duration::from_micros(100 + random.below(20_000)),
             vetting: Duration::from_micros(100 + random.below(5_000)),
-            tick: Duration::from_millis([2_000, 5_000, 8_000][random.below(3) as usize]),
+            tick: Duration::from_millis([3_000, 8_000, 12_000][random.below(3) as usize]),
         };
         let scratch = Scratch::new()?;
-        let templates = Templates::of_this_process();
+        let kind =
+            if Random::new(seed ^ KIND).chance(SHARDED) { Kind::Sharded } else { Kind::Full };
+        let templates = kind.templates();
         templates.signer.write(&scratch.path("signer"))?;
         templates.frontend.write(&scratch.path("frontend"))?;
         let home = Home::open(&scratch.path("frontend")).map_err(super::frontend::failed)?;
@@ -144,7 +163,9 @@ impl World {
             signer_backup: None,
             frontend_backup: None,
             stale_disk: None,
-            published: None,
+            kind,
+            published: BTreeMap::new(),
+            plug: Plug::default(),
             trace: Trace::default(),
         };
         world.start_frontend()?;
@@ -152,12 +173,10 @@ impl World {
         Ok(world)
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        self.oracle.counts
-    }
-
-    pub(crate) fn now(&self) -> Instant {
-        self.now
+    /// What was done so far.
+    pub(crate) fn report(&self) -> Report {
+        let lasted = Duration::from_micros(self.now.as_micros());
+        Report { counts: self.oracle.counts, lasted, trace: self.trace }
     }
 
     //--- Operations
@@ -256,7 +275,11 @@ impl World {
         for _ in 0..count {
             let csrs = material::csrs();
             let nth = random.below(csrs.len() as u64) as usize;
-            let days = random.chance(0.3).then(|| 1 + random.below(40) as u32);
+            // Many of a day: outages outlast them, and what expired may leave the CRLs.
+            let days = random.chance(0.4).then(|| match random.chance(0.6) {
+                true => 1,
+                false => 1 + random.below(40) as u32,
+            });
             let named = random.chance(0.5);
             let mut issue = issue_request(random.next_u64(), csrs[nth].clone());
             issue.days = days;
@@ -437,7 +460,10 @@ impl World {
         let session = self.signer_session();
         let random = self.random.fork();
         let store = self.scratch.path("signer");
-        let started = Signer::start(&store, session, random, self.pace, self.now, self.clock)?;
+        let disk = (&*store, self.kind.scopes());
+        let started = Signer::start(disk, session, random, self.pace, self.now, self.clock)?;
+        // The first CRL is older than the world, and a base of delta CRLs.
+        started.note_crls(&mut self.oracle)?;
         self.signer = Some(started);
         Ok(())
     }
@@ -503,23 +529,50 @@ impl World {
         times.into_iter().flatten().min()
     }
 
+    /// Who has something to do now.
+    fn wakers(&self) -> Vec<&'static str> {
+        let frontend = self.frontend.as_ref();
+        let signer = self.signer.as_ref();
+        let session = frontend.and_then(|frontend| frontend.session.poll_timeout());
+        let carrier = frontend.and_then(|frontend| frontend.wake(self.now));
+        let times = [
+            ("the frontend's session", session),
+            ("the frontend", carrier),
+            ("the signer's session", signer.and_then(Signer::session_wake)),
+            ("the signer", signer.map(Signer::wake)),
+            ("the wire to the signer", self.to_signer.wire.poll_batch_timeout(self.batch)),
+            ("the wire to the frontend", self.to_frontend.wire.poll_batch_timeout(self.batch)),
+        ];
+        let due = times.into_iter().filter(|(_, at)| at.is_some_and(|at| at <= self.now));
+        due.map(|(who, _)| who).collect()
+    }
+
     /// Goes to the next moment at which anything happens, but not past `limit`.
     fn step(&mut self, limit: Instant) -> Held {
+        // While a machine was off, more time may have passed.
+        let limit = limit.max(self.now);
         let next = self.wake().unwrap_or(limit).clamp(self.now, limit);
         self.steps_now = if next == self.now { self.steps_now + 1 } else { 0 };
-        self.oracle.check(
-            self.steps_now < STEPS_NOW_MAX,
-            "I18: a state machine asks for a turn without end",
-        )?;
+        if self.steps_now >= STEPS_NOW_MAX {
+            let who = self.wakers();
+            return Err(Violation::new(format!("I18: {who:?} asks for a turn without end")));
+        }
         self.now = next;
         self.carry(Side::Signer);
         self.carry(Side::Frontend);
         self.let_the_adversary_go();
         let now = self.now;
+        if self.signer.is_some() && self.plug.moment() {
+            return self.lose_power(Side::Signer);
+        }
         if let Some(signer) = &mut self.signer {
             let mut departed = Vec::new();
             let arriving = &mut self.to_signer.arriving;
-            signer.turn(now, self.clock, &mut self.oracle, arriving, &mut departed)?;
+            let turned = signer.turn(now, self.clock, &mut self.oracle, arriving, &mut departed);
+            if self.plug.store_is_cut() || turned.is_ok() && self.plug.moment() {
+                return self.lose_power(Side::Signer);
+            }
+            turned?;
             departed.iter().for_each(|answer| self.to_frontend.arriving.sent(answer));
             let direction = &mut self.to_frontend;
             while let Some(bytes) = signer.session().poll_transmit(now) {
@@ -527,10 +580,16 @@ impl World {
                 direction.push(now, &bytes);
             }
         }
+        if self.frontend.is_some() && self.plug.moment() {
+            return self.lose_power(Side::Frontend);
+        }
         if let Some(frontend) = &mut self.frontend {
             let mut departed = Vec::new();
             let arriving = &mut self.to_frontend.arriving;
             frontend.turn(now, &mut self.oracle, arriving, &mut departed)?;
+            if self.plug.moment() {
+                return self.lose_power(Side::Frontend);
+            }
             departed.iter().for_each(|request| self.to_signer.arriving.sent(request));
             let direction = &mut self.to_signer;
             while let Some(bytes) = frontend.session.poll_transmit(now) {
@@ -594,9 +653,11 @@ impl World {
         self.clock = Duration::ZERO;
         self.start_signer()?;
         self.start_frontend()?;
-        let end = self.now + HEALING_MAX;
+        let answered_by = self.now + HEALING_MAX;
+        let end = answered_by + LOOKED_AT_WITHIN;
         while !self.is_done()? {
-            if self.now >= end {
+            let late = self.now >= answered_by && !self.oracle.all_finished();
+            if late || self.now >= end {
                 return Err(Violation::new(self.what_is_left()));
             }
             self.step(end)?;
@@ -623,7 +684,9 @@ impl World {
             return Ok(false);
         }
         self.look_at_published()?;
-        Ok(self.oracle.lost_revocations || self.oracle.is_newest_published())
+        let mut scopes = self.kind.scopes().iter();
+        let newest = scopes.all(|scope| self.oracle.is_newest_published(*scope));
+        Ok(self.oracle.lost_revocations || newest)
     }
 
     fn what_is_left(&self) -> String {
@@ -638,41 +701,49 @@ impl World {
             frontend.map(|frontend| frontend.work(self.now)),
             up(signer),
             self.oracle.published_number(),
-            self.oracle.crl_number(),
+            self.oracle.crl_number(CrlScope::Full),
         )
     }
 
-    /// Shows the oracle the CRL that the frontend publishes, if it is another file than before.
+    /// Shows the oracle the CRLs that the frontend publishes, where they are other files than
+    /// before.
     fn look_at_published(&mut self) -> Held {
         let mirror = Mirror::new(&self.home);
-        let name = material::name(ISSUING);
-        let file = std::fs::metadata(mirror.crl_path(&name)).ok().map(|file| file.ino());
-        if std::mem::replace(&mut self.published, file) == file {
-            return Ok(());
-        }
-        if let Some(bytes) = mirror.read(&name).map_err(super::frontend::failed)? {
-            let facts = list::inspect(&bytes).map_err(super::frontend::failed)?;
-            self.oracle.published(facts.number, Digest::of(&bytes))?;
+        for scope in self.kind.scopes() {
+            let name = CrlName::new(&material::name(ISSUING), *scope);
+            let Ok(file) = std::fs::metadata(mirror.crl_path(&name)) else { continue };
+            if self.published.insert(*scope, file.ino()) == Some(file.ino()) {
+                continue;
+            }
+            if let Some(bytes) = mirror.read(&name).map_err(super::frontend::failed)? {
+                let facts = list::inspect(&bytes).map_err(super::frontend::failed)?;
+                self.oracle.published(*scope, facts.number, facts.digest)?;
+            }
         }
         Ok(())
     }
 
-    /// Invariant I10 at the end: byte for byte the signer's, with all that was acknowledged.
+    /// Invariant I10 at the end: byte for byte the signer's, of every scope. That they have all
+    /// that was acknowledged was seen when they were signed.
     fn check_published(&mut self) -> Held {
         if self.oracle.lost_revocations {
             return Ok(());
         }
         self.look_at_published()?;
         let mirror = Mirror::new(&self.home);
-        let bytes = mirror.read(&material::name(ISSUING)).map_err(super::frontend::failed)?;
-        let Some(bytes) = bytes else {
-            return Err(Violation::new("I10: the frontend publishes no CRL"));
-        };
-        let theirs: PathBuf =
-            self.scratch.path("signer").join(format!("authorities/{ISSUING}/crl/current.crl"));
-        let same = std::fs::read(theirs)? == bytes;
-        self.oracle.check(same, "I10: the frontend's CRL is not the signer's")?;
-        self.oracle.check_lists_all(&bytes)
+        let authority = material::name(ISSUING);
+        let theirs = Layout::new(&self.scratch.path("signer"), &authority);
+        for scope in self.kind.scopes() {
+            let name = CrlName::new(&authority, *scope);
+            let ours = mirror.read(&name).map_err(super::frontend::failed)?;
+            let Some(ours) = ours else {
+                return Err(Violation::new("I10: the frontend publishes no CRL"));
+            };
+            let same = !self.oracle.is_published_newest(*scope)
+                || std::fs::read(theirs.newest_crl(*scope))? == ours;
+            self.oracle.check(same, "I10: the frontend's CRL is not the signer's")?;
+        }
+        Ok(())
     }
 
     fn direction(&self, to: Side) -> &Direction {
@@ -689,6 +760,11 @@ impl World {
         }
     }
 }
+
+/// So many worlds have an authority with delta CRLs and shards.
+const SHARDED: f64 = 0.25;
+/// So that this choice is a stream of its own.
+const KIND: u64 = 0x6b69_6e64;
 
 /// The store check reads every file; so many runs end with it.
 const CHECKED_IN_FULL: f64 = 0.1;
