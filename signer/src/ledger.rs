@@ -5,10 +5,12 @@
 //! [`Transaction::commit`] alone, so nothing can be signed that is not on disk (invariant I4).
 //! Nothing here reads a clock or signs.
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 use protocol::message::{Digest, Name, RequestId, Serial};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig,
+};
 
 use crate::{calendar::UnixTime, durable, fault::Fault};
 
@@ -27,12 +29,14 @@ mod transaction;
 pub use blocked::BlockedKey;
 pub use bundles::BundleRow;
 pub use crls::{Change, CrlRow, scope_name};
+pub(crate) use openpgp::{CERTIFICATE_IS_GONE, REVOCATION_IS_GONE};
 pub use openpgp::{
     CertificationRow, Certified, CertifiedUserId, Earlier, Intended, OpenPgpAuthorityId,
-    OpenPgpIntent, OpenPgpJob, Ours, TakenBack, Valid,
+    OpenPgpDraft, OpenPgpIntent, OpenPgpJob, Ours, StoredCertification, StoredRevocation,
+    TakenBack, Valid,
 };
 pub use rows::{CertificateRow, Intent, Known, Outcome, Revocation, Status};
-pub use transaction::Transaction;
+pub use transaction::{Committed, Transaction};
 
 /// The version of the tables below; a later one comes with a migration.
 const SCHEMA_VERSION: i64 = 3;
@@ -127,6 +131,9 @@ impl Ledger {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(64);
+        // One plan for each statement, whatever it is asked for: without this, a statement is
+        // prepared anew each time that it is asked for the authority with number 1.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(Self { connection })
     }
 
@@ -204,9 +211,9 @@ impl Ledger {
         &self,
         authority: AuthorityId,
         after: i64,
-        visit: impl FnMut(CertificateRow) -> Result<(), Fault>,
+        mut visit: impl FnMut(CertificateRow) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        rows::for_each_certificate(&self.connection, authority, after, visit)
+        self.visit_certificates(authority, after, |row| visit(row).map(ControlFlow::Continue))
     }
 
     /// The certificate with this serial.

@@ -40,12 +40,14 @@ use crate::{
     refusal::Refusal,
 };
 
+pub mod earlier;
 pub mod import;
 pub mod key;
 mod old;
 pub mod policy;
 pub mod statement;
 
+pub use earlier::{Wanted, read_stored};
 pub use key::CaKey;
 pub use old::parts;
 pub use policy::Policy;

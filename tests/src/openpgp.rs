@@ -1,4 +1,4 @@
-//! OpenPGP keys made by `gpg` and `sq`, in folders of their own, and what the two say of a key.
+//! OpenPGP keys made by `gpg`, `sq` and rPGP, in folders of their own, and what they say of a key.
 //!
 //! It knows packets as framing only: what is in them, other people's tools say.
 
@@ -14,6 +14,8 @@ use crate::{
     Ended, Process, World,
     world::{COMMAND_MAX, NOT_FOUND},
 };
+
+pub mod rpgp;
 
 impl World {
     /// The public key of an OpenPGP authority of the signer, armoured.

@@ -1,7 +1,7 @@
 //! What happens to a certification afterwards: it is shown, asked for again, renewed, taken back,
 //! and handed out as a keyring and as a Web Key Directory that gpg's and Sequoia's tools agree on.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -62,7 +62,7 @@ fn a_certification_is_the_same_until_it_is_renewed_and_what_is_taken_back_reache
         };
 
         let first = alice.certify(world, &[WORK, HOME], &["--days", "90"])?;
-        let again = alice.certify(world, &[WORK, HOME], &["--days", "30"])?;
+        let again = alice.certify(world, &[WORK, HOME], &["--days", "120"])?;
         ensure!(binary(&first)? == binary(&again)?, "asked again, the answer is another");
         let renewed = alice.certify(world, &[WORK], &["--renew"])?;
         ensure!(binary(&renewed)? != binary(&first)?, "a renewal is the old answer");
@@ -149,6 +149,7 @@ fn take_keyring(world: &World, reader: &GpgHome) -> Result<()> {
     world.frontend(&["openpgp", "export", "--keyring", &binary])?.done()?;
     world.frontend(&["openpgp", "export", "--keyring", &armoured, "--armour"])?.done()?;
     reader.gpg(&["--import", &armoured])?;
+    ensure!(mode(Path::new(&binary))? == 0o644, "a keyring is for everybody to read");
     let inside = world.sequoia("sq", &["dearmor", &armoured], None)?.stdout;
     let held = fs::read(&binary)?;
     ensure!(inside == held, "with armour it is another keyring");
@@ -159,6 +160,12 @@ fn take_keyring(world: &World, reader: &GpgHome) -> Result<()> {
     let read = listed.lines().filter(|line| line.contains(". ")).count();
     ensure!(read == keys, "sq reads {read} of {keys} keys: {listed}");
     Ok(())
+}
+
+/// The rights on a file or folder.
+fn mode(path: &Path) -> Result<u32> {
+    let found = fs::metadata(path).with_context(|| path.display().to_string())?;
+    Ok(found.permissions().mode() & 0o777)
 }
 
 #[test]
@@ -201,12 +208,23 @@ fn the_web_key_directory_is_the_one_that_gpg_and_sq_would_lay_out() {
             let issuer = reader.fingerprint(AUTHORITY)?;
             let judged = reader.certifications(&person.fingerprint, &issuer)?;
             ensure!(judged.len() == 1 && last(&judged[0]) == Some(("sig", "13x")), "{judged:?}");
-            ensure!(domain(&web, host).join("policy").is_file(), "no policy file for {host}");
+            let policy = domain(&web, host).join("policy");
+            ensure!(policy.is_file(), "no policy file for {host}");
+            // A web server is another user than the frontend.
+            for path in [&file, &policy] {
+                ensure!(mode(path)? == 0o644, "{} is not to be read", path.display());
+                let folders = path.ancestors().skip(1).take_while(|one| one.starts_with(&web));
+                for folder in folders {
+                    ensure!(mode(folder)? == 0o755, "{} is not to be entered", folder.display());
+                }
+            }
             let url = world.sequoia("sq", &["wkd", "url", address], None)?.text();
             let path = format!("/.well-known/openpgpkey/{host}/hu/{hash}");
             ensure!(url.contains(&path), "sq looks at {url}");
             person.home.gpg(&["--list-keys", &person.fingerprint])?;
         }
+
+        ensure!(mode(&web.join(".frontend-export"))? == 0o600, "the list is the frontend's own");
 
         // sq makes the same files of the keyring, in both layouts.
         let keyring = world.file("keyring.pgp");

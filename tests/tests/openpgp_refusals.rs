@@ -1,16 +1,19 @@
-//! What is refused of OpenPGP keys, by which code, at both ends: keys made by gpg, uploaded through
-//! the frontend's early checks and around them, and the queue moves on behind each.
+//! What is refused of OpenPGP keys, by which code, at both ends: keys made by gpg and rPGP, uploaded
+//! through the frontend's early checks and around them, and the queue moves on behind each.
 
-use std::{cell::RefCell, fs};
+use std::{cell::RefCell, collections::BTreeSet, fs};
 
 use anyhow::{Context, Result, ensure};
 use protocol::{
     bounded::List,
-    message::{Answer, ApprovedUserId, CertifyOpenPgp, Request},
+    message::{Answer, ApprovedUserId, CertifyOpenPgp, RefusalCode, Request},
 };
 use tests::{
     Bare, Cable, World,
-    openpgp::{GpgHome, Packet},
+    openpgp::{
+        GpgHome, Packet,
+        rpgp::{self, Wish},
+    },
     story,
 };
 
@@ -37,26 +40,7 @@ const GOOD: Bad = Bad {
     upload: |makers, user_id| makers.plain(user_id),
 };
 
-const CASES: [Bad; 24] = [
-    Bad { what: "junk", code: "openpgp-malformed", upload: |_, _| Ok(b"hello".to_vec()), ..GOOD },
-    Bad {
-        what: "a message instead of a key",
-        code: "openpgp-malformed",
-        upload: |makers, user_id| {
-            makers.plain(user_id)?;
-            Ok(makers.home()?.fed(&["--sign"], Some(b"text"))?.done()?.stdout)
-        },
-        ..GOOD
-    },
-    Bad {
-        what: "a key that is cut off",
-        code: "openpgp-malformed",
-        upload: |makers, user_id| {
-            let whole = makers.plain(user_id)?;
-            Ok(whole[..whole.len() - 5].to_vec())
-        },
-        ..GOOD
-    },
+const CASES: [Bad; 28] = [
     Bad {
         what: "two keys",
         code: "openpgp-several",
@@ -109,6 +93,21 @@ const CASES: [Bad; 24] = [
         ..GOOD
     },
     Bad { what: "a revoked key", code: "openpgp-revoked", upload: revoked, ..GOOD },
+    Bad {
+        what: "a primary key that may only sign",
+        code: "openpgp-cannot-certify",
+        upload: |_, user_id| {
+            let kind = "ed25519-legacy";
+            Ok(rpgp::make(Wish {
+                version: 4,
+                kind,
+                certifies: false,
+                ..Wish::version_6(&[user_id])
+            })?
+            .public)
+        },
+        ..GOOD
+    },
     Bad {
         what: "nothing to encrypt to, where the policy wants it",
         code: "openpgp-no-encryption",
@@ -168,6 +167,104 @@ const CASES: [Bad; 24] = [
     Bad { what: "no day at all", code: "validity", days: "0", ..GOOD },
     Bad { what: "65,535 days", code: "validity", days: "65535", ..GOOD },
     Bad { what: "an unknown policy", code: "openpgp-policy-unknown", policy: "none", ..GOOD },
+    Bad {
+        what: "version 6 that may only sign",
+        code: "openpgp-cannot-certify",
+        upload: |_, user_id| {
+            Ok(rpgp::make(Wish { certifies: false, ..Wish::version_6(&[user_id]) })?.public)
+        },
+        ..GOOD
+    },
+    Bad {
+        what: "version 6 with nothing to encrypt to, where the policy wants it",
+        code: "openpgp-no-encryption",
+        policy: "mail",
+        upload: |_, user_id| {
+            Ok(rpgp::make(Wish { encrypts: false, ..Wish::version_6(&[user_id]) })?.public)
+        },
+        ..GOOD
+    },
+    Bad {
+        what: "version 6, Ed448, which the policy does not take",
+        code: "openpgp-key-kind",
+        upload: |_, user_id| {
+            Ok(rpgp::make(Wish { kind: "ed448", ..Wish::version_6(&[user_id]) })?.public)
+        },
+        ..GOOD
+    },
+    Bad {
+        what: "version 6 of the future",
+        code: "openpgp-key",
+        upload: |_, user_id| {
+            let created = Some(4_070_908_800); // 2099
+            Ok(rpgp::make(Wish { created, ..Wish::version_6(&[user_id]) })?.public)
+        },
+        ..GOOD
+    },
+    Bad {
+        what: "version 6 without any user ID, as RFC 9580 A.3 prints it",
+        code: "openpgp-user-id",
+        upload: |_, _| Ok(RFC_9580_A_3.into()),
+        ..GOOD
+    },
+    Bad {
+        what: "version 5, which RFC 9580 does not know",
+        code: "openpgp-version",
+        upload: |_, user_id| {
+            let mut key = rpgp::make(Wish::version_6(&[user_id]))?.public;
+            // The version is the first octet behind a header of two.
+            ensure!(key[2] == 6, "the key begins with {:?}", &key[..3]);
+            key[2] = 5;
+            Ok(key)
+        },
+        ..GOOD
+    },
+];
+
+/// What is no key, as far as anybody can read: it might be a secret one.
+const UNREADABLE: [Bad; 3] = [
+    Bad { what: "junk", code: "openpgp-malformed", upload: |_, _| Ok(b"hello".to_vec()), ..GOOD },
+    Bad {
+        what: "a message instead of a key",
+        code: "openpgp-malformed",
+        upload: |makers, user_id| {
+            makers.plain(user_id)?;
+            Ok(makers.home()?.fed(&["--sign"], Some(b"text"))?.done()?.stdout)
+        },
+        ..GOOD
+    },
+    Bad {
+        what: "a key that is cut off",
+        code: "openpgp-malformed",
+        upload: |makers, user_id| {
+            let whole = makers.plain(user_id)?;
+            Ok(whole[..whole.len() - 5].to_vec())
+        },
+        ..GOOD
+    },
+];
+
+/// The version 6 certificate of RFC 9580, appendix A.3: a direct-key signature and a subkey.
+const RFC_9580_A_3: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+xioGY4d/4xsAAAAg+U2nu0jWCmHlZ3BqZYfQMxmZu52JGggkLq2EVD34laPCsQYf
+GwoAAABCBYJjh3/jAwsJBwUVCg4IDAIWAAKbAwIeCSIhBssYbE8GCaaX5NUt+mxy
+KwwfHifBilZwj2Ul7Ce62azJBScJAgcCAAAAAK0oIBA+LX0ifsDm185Ecds2v8lw
+gyU2kCcUmKfvBXbAf6rhRYWzuQOwEn7E/aLwIwRaLsdry0+VcallHhSu4RN6HWaE
+QsiPlR4zxP/TP7mhfVEe7XWPxtnMUMtf15OyA51YBM4qBmOHf+MZAAAAIIaTJINn
++eUBXbki+PSAld2nhJh/LVmFsS+60WyvXkQ1wpsGGBsKAAAALAWCY4d/4wKbDCIh
+BssYbE8GCaaX5NUt+mxyKwwfHifBilZwj2Ul7Ce62azJAAAAAAQBIKbpGG2dWTX8
+j+VjFM21J0hqWlEg+bdiojWnKfA5AQpWUWtnNwDEM0g12vYxoWM8Y81W+bHBw805
+I8kWVkXU6vFOi+HWvv/ira7ofJu16NnoUkhclkUrk0mXubZvyl4GBg==
+-----END PGP PUBLIC KEY BLOCK-----
+";
+
+/// What other stories of this file reach, each with its own set-up.
+const ELSEWHERE: [&str; 4] = [
+    "openpgp-authority-unknown",
+    "openpgp-nothing-certified",
+    "openpgp-secret",
+    "openpgp-unavailable",
 ];
 
 /// gpg's folders, one for each key.
@@ -244,6 +341,16 @@ fn version_3(makers: &Makers<'_>, user_id: &str) -> Result<Vec<u8>> {
 }
 
 #[test]
+fn every_code_for_openpgp_is_reached_here() {
+    let cases = CASES.iter().chain(&UNREADABLE).map(|case| case.code);
+    let reached: BTreeSet<&str> = cases.chain(ELSEWHERE).collect();
+    let all = RefusalCode::TABLE.iter().map(|(_, name, _)| *name);
+    let of_openpgp: BTreeSet<&str> = all.filter(|name| name.starts_with("openpgp-")).collect();
+    assert_eq!(&reached - &of_openpgp, ["validity"].into(), "no such code");
+    assert_eq!(&of_openpgp - &reached, BTreeSet::new(), "no story reaches them");
+}
+
+#[test]
 fn each_bad_key_is_refused_with_its_code_at_both_ends_and_the_queue_moves_on() {
     story(Cable::Unix, |world| {
         found(world)?;
@@ -262,6 +369,35 @@ fn each_bad_key_is_refused_with_its_code_at_both_ends_and_the_queue_moves_on() {
             ensure!(late == case.code, "{what}: the signer says {late}");
         }
         certify_good(world, &makers, "After <after@example.org>")
+    });
+}
+
+#[test]
+fn what_cannot_be_read_gets_into_no_queue_and_is_refused_at_both_ends() {
+    story(Cable::Unix, |world| {
+        found(world)?;
+        let makers = Makers { world, homes: RefCell::new(0) };
+        certify_good(world, &makers, "Before <before@example.org>")?;
+        let mut uploads = Vec::new();
+        for Bad { what, code, user_id, upload, .. } in UNREADABLE {
+            let upload = upload(&makers, user_id).context(what)?;
+            let key = world.write("unreadable.pgp", &upload)?;
+            for further in [&[][..], &["--no-precheck"]] {
+                let words = [&["certify", "--key", &key, "--uid", user_id][..], further].concat();
+                let early = world.refusal(&words).context(what)?;
+                ensure!(early == code, "{what}: {early} where {code} is expected");
+            }
+            uploads.push((what, code, upload));
+        }
+        // Around the frontend, as a stolen host could send it.
+        world.running_frontend()?.stop(tests::world::START_MAX)?;
+        let mut bare = Bare::connect_to(world, 0xbad)?;
+        for (what, code, upload) in uploads {
+            let answer = certify_bare(&mut bare, upload)?;
+            let Answer::Refused { code: late, .. } = answer else { anyhow::bail!("{answer:?}") };
+            ensure!(late.name() == code, "{what}: the signer says {late}");
+        }
+        Ok(())
     });
 }
 
@@ -327,24 +463,30 @@ fn secret_key_material_stays_out_of_queue_ledger_and_logs_at_both_ends() {
         let home = makers.home()?;
         let secret = home.export_secret(&home.fingerprint(ALICE)?)?;
         let key = world.write("upload/secret.pgp", &secret)?;
-        for words in [&[][..], &["--no-precheck"]] {
-            let words = [&["certify", "--key", &key, "--uid", ALICE][..], words].concat();
-            let code = world.refusal(&words)?;
-            ensure!(code == "openpgp-secret", "{code}");
+        let version_6 = rpgp::make(Wish::version_6(&[ALICE]))?.secret;
+        let version_6 = world.write("upload/secret-6.pgp", version_6)?;
+        // As a Windows shell writes it, and as nobody can read it any more.
+        let armoured = world.sequoia("sq", &["armor", "--label", "key", &key], None)?.text();
+        let units = armoured.encode_utf16().flat_map(u16::to_le_bytes);
+        let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(units).collect();
+        let utf16 = world.write("upload/secret.txt", utf16)?;
+        let broken = world.write("upload/broken.pgp", [&[0][..], &secret].concat())?;
+        for (key, expected) in [
+            (&key, "openpgp-secret"),
+            (&version_6, "openpgp-secret"),
+            (&utf16, "openpgp-secret"),
+            (&broken, "openpgp-malformed"),
+        ] {
+            for words in [&[][..], &["--no-precheck"]] {
+                let words = [&["certify", "--key", key, "--uid", ALICE][..], words].concat();
+                let code = world.refusal(&words)?;
+                ensure!(code == expected, "{key}: {code}");
+            }
         }
         // Around the frontend, as a stolen host could send it.
         world.running_frontend()?.stop(tests::world::START_MAX)?;
         let mut bare = Bare::connect_to(world, 0x5ec)?;
-        let id = bare.fresh_id();
-        let answer = bare.ask(&Request::Certify(CertifyOpenPgp {
-            id,
-            authority: "openpgp".parse()?,
-            policy: None,
-            user_ids: List::try_from(vec![ApprovedUserId::Exact(ALICE.try_into()?)])?,
-            days: None,
-            renew: false,
-            key: secret.clone().try_into()?,
-        }))?;
+        let answer = certify_bare(&mut bare, secret.clone())?;
         let Answer::Refused { code, .. } = answer else { anyhow::bail!("{answer:?}") };
         ensure!(code.name() == "openpgp-secret", "{code}");
         drop(bare);
@@ -388,6 +530,20 @@ fn late_refusal(world: &World, words: &[&str]) -> Result<String> {
         .with_context(|| format!("no JSON: {} {}", ended.text(), ended.stderr))?;
     let code = status["refusal"]["code"].as_str();
     Ok(code.with_context(|| format!("no code in {status}"))?.to_owned())
+}
+
+/// Asks the signer itself, whatever the bytes are.
+fn certify_bare(bare: &mut Bare, key: Vec<u8>) -> Result<Answer> {
+    let id = bare.fresh_id();
+    bare.ask(&Request::Certify(CertifyOpenPgp {
+        id,
+        authority: "openpgp".parse()?,
+        policy: None,
+        user_ids: List::try_from(vec![ApprovedUserId::Exact(ALICE.try_into()?)])?,
+        days: None,
+        renew: false,
+        key: key.try_into()?,
+    }))
 }
 
 /// Behind what was refused, a good key is certified.

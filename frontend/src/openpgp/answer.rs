@@ -1,8 +1,9 @@
 //! Checks what the signer sent for an OpenPGP request, before anything of it is stored.
 //!
 //! Every packet of an answer must be one that was asked about, byte for byte, or a signature by
-//! the pinned authority that says exactly what was asked for. Only [`certified`] and [`revoked`]
-//! make what the inventory takes.
+//! the pinned authority that says exactly what was asked for. An answer is judged by its request
+//! alone, also where the signer gives what it certified before: a webdb that was restored knows
+//! nothing of that. Only [`certified`] and [`revoked`] make what the inventory takes.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +12,7 @@ use protocol::{
     user_id::{self, UserId},
 };
 use sequoia_openpgp::{
-    KeyHandle, Packet,
+    Packet,
     packet::{
         Key, Signature, Tag, UserID,
         key::{PrimaryRole, PublicParts},
@@ -97,34 +98,14 @@ impl VerifiedRevocation {
 
 //------------ Certified -----------------------------------------------------
 
-/// What the inventory holds of a key: the signer may answer with it again where no renewal is
-/// asked for.
-#[derive(Clone, Debug, Default)]
-pub struct Held {
-    /// All that came back for the key so far, binary; empty if nothing did.
-    pub key: Vec<u8>,
-    /// The certifications by the authority that stand, as packets.
-    pub certifications: Vec<Vec<u8>>,
-}
-
 /// Checks the key `bytes`, which `authority` is said to have certified for `request`.
 pub fn certified(
     authority: &OpenPgpAuthority,
     request: &CertifyOpenPgp,
     bytes: &[u8],
-    held: &Held,
 ) -> Result<VerifiedCertification, BadAnswer> {
     let mut answer = Parts::read(bytes)?;
     let asked = Parts::read(&request.key)?;
-    let nothing = Held::default();
-    let held = if request.renew { &nothing } else { held };
-    let mut earlier = match held.key.is_empty() {
-        true => None,
-        false => Some(Parts::read(&held.key)?),
-    };
-    if let Some(earlier) = &mut earlier {
-        earlier.forget(&authority.cert().key_handle());
-    }
     if answer.primary.fingerprint() != asked.primary.fingerprint() {
         return Err(bad(format!(
             "has fingerprint {} where {} was asked for",
@@ -132,7 +113,7 @@ pub fn certified(
             asked.primary.fingerprint()
         )));
     }
-    answer.sort_out(&asked, earlier.as_ref())?;
+    answer.sort_out(&asked)?;
     let user_ids: Vec<&[u8]> = answer.user_ids.iter().map(|one| one.user_id.value()).collect();
     let chosen = user_id::select(&request.user_ids, &user_ids)
         .map_err(|fault| bad(format!("lacks what was asked for: user ID {fault}")))?;
@@ -152,7 +133,7 @@ pub fn certified(
             return Err(bad(format!("has {count} new signatures of user ID `{text}`, not one")));
         };
         let judge = Judge { authority, policy, primary: &answer.primary, part };
-        certified.push(judge.certification(packet, request, held)?);
+        certified.push(judge.certification(packet, request)?);
     }
     let fingerprint = answer.primary.fingerprint().to_hex();
     Ok(VerifiedCertification { bytes: bytes.to_vec(), fingerprint, certified })
@@ -171,7 +152,6 @@ impl Judge<'_> {
         &self,
         packet: &Signature,
         request: &CertifyOpenPgp,
-        held: &Held,
     ) -> Result<Certified, BadAnswer> {
         let text = self.part.text()?;
         let says = |what: String| bad(format!("certifies `{text}` {what}"));
@@ -192,36 +172,25 @@ impl Judge<'_> {
         let created_s = unix_seconds(created);
         let expires = created_s.saturating_add(i64::try_from(period.as_secs()).unwrap_or(i64::MAX));
         let serial = self.notation_of_serial(packet, &text)?;
-        let packet_bytes = to_bytes(packet)?;
-        let certified = Certified {
-            user_id: text.clone(),
-            packet: packet_bytes,
-            created: created_s,
-            expires,
-            serial,
-        };
-
-        // One that was believed before was asked for in other words.
-        if !held.certifications.contains(&certified.packet) {
-            if u8::from(packet.typ()) != self.policy.level.signature_type() {
-                return Err(says(format!("as {}", packet.typ())));
-            }
-            let longest = request.days.unwrap_or(self.policy.days_max);
-            if period > Duration::from_secs(u64::from(longest) * DAY_S) {
-                return Err(says("for longer than was asked for".to_owned()));
-            }
-            let uri = packet.policy_uri().map(String::from_utf8_lossy);
-            if uri.as_deref() != self.policy.policy_uri.as_deref() {
-                let shown = uri.as_deref().unwrap_or("none");
-                return Err(says(format!("with policy URI `{}`", shown.escape_debug())));
-            }
+        if u8::from(packet.typ()) != self.policy.level.signature_type() {
+            return Err(says(format!("as {}", packet.typ())));
+        }
+        let longest = request.days.unwrap_or(self.policy.days_max);
+        if period > Duration::from_secs(u64::from(longest) * DAY_S) {
+            return Err(says("for longer than was asked for".to_owned()));
+        }
+        let uri = packet.policy_uri().map(String::from_utf8_lossy);
+        if uri.as_deref() != self.policy.policy_uri.as_deref() {
+            let shown = uri.as_deref().unwrap_or("none");
+            return Err(says(format!("with policy URI `{}`", shown.escape_debug())));
         }
         // Never past the key's own life, as the owner's signature on this user ID states it.
         let ends = self.part.own.iter().filter_map(|own| own.key_expiration_time(self.primary));
         if ends.max().is_some_and(|end| unix_seconds(end) < expires) {
             return Err(says("for longer than the key lives".to_owned()));
         }
-        Ok(certified)
+        let packet = to_bytes(packet)?;
+        Ok(Certified { user_id: text, packet, created: created_s, expires, serial })
     }
 
     /// The value of the policy's notation. A policy may have others, for people to read.
@@ -487,23 +456,16 @@ impl Parts {
         Ok(())
     }
 
-    /// Drops the signatures by this issuer: they are judged wherever they stand.
-    fn forget(&mut self, issuer: &KeyHandle) {
-        let is_other = |one: &Signature| !one.get_issuers().iter().any(|by| by.aliases(issuer));
-        self.user_ids.iter_mut().for_each(|part| part.signatures.retain(is_other));
-    }
-
-    /// Whatever is neither in `asked` or `earlier` nor behind a user ID is refused; what is new
-    /// behind a user ID is set apart, to be judged.
-    fn sort_out(&mut self, asked: &Self, earlier: Option<&Self>) -> Result<(), BadAnswer> {
-        let known = || std::iter::once(asked).chain(earlier);
+    /// Whatever is neither in `asked` nor behind a user ID is refused; what is new behind a user ID is
+    /// set apart, to be judged.
+    fn sort_out(&mut self, asked: &Self) -> Result<(), BadAnswer> {
         for new in &self.direct {
-            if !known().any(|parts| holds(&parts.direct, new)) {
+            if !holds(&asked.direct, new) {
                 return Err(bad(format!("has a new signature of the key: {}", new.typ())));
             }
         }
         for (subkey, signatures) in &self.subkeys {
-            let known = || known().flat_map(|parts| &parts.subkeys).filter(|one| one.0 == *subkey);
+            let known = || asked.subkeys.iter().filter(|one| one.0 == *subkey);
             if known().next().is_none() {
                 return Err(bad("has a subkey that was not asked about".to_owned()));
             }
@@ -513,12 +475,11 @@ impl Parts {
         }
         for part in &mut self.user_ids {
             let user_id = &part.user_id;
-            if !asked.user_ids.iter().any(|known| known.user_id == *user_id) {
+            let known = || asked.user_ids.iter().filter(|one| one.user_id == *user_id);
+            if known().next().is_none() {
                 let text = part.text()?;
                 return Err(bad(format!("has user ID `{text}`, which is not in the key")));
             }
-            let known =
-                || known().flat_map(|parts| &parts.user_ids).filter(|one| one.user_id == *user_id);
             let (own, added) = part
                 .signatures
                 .iter()

@@ -225,7 +225,7 @@ fn chosen(
             true => RefusalCode::OpenPgpUserIdForm,
             false => RefusalCode::OpenPgpUserId,
         };
-        refuse(code, from, format!("user ID {fault}; {}", listed()))
+        refuse(code, from, format!("the user IDs: {fault}; {}", listed()))
     })?;
     for place in &places {
         let value = held[*place];

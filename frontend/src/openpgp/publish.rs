@@ -1,16 +1,22 @@
 //! Writes a Web Key Directory: each file beside the old one and then renamed over it, so that a
 //! web server never serves half a file.
 //!
-//! It takes away only what an earlier export wrote, by its own list; files of others stay.
+//! What is handed out is for everybody to read, whatever mask the process has: files of mode 0644,
+//! new folders of mode 0755. It takes away only what an earlier export wrote, by its own list;
+//! files of others stay.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use crate::error::Failure;
+use crate::{
+    durable::{self, NotWritten},
+    error::Failure,
+};
 
 /// What a directory shall hold: paths below its root, and bytes.
 pub type Plan = BTreeMap<PathBuf, Vec<u8>>;
@@ -27,7 +33,8 @@ pub struct Published {
 }
 
 /// Makes the directory `root` hold `plan`, beside what others put there. Only entries that
-/// `is_ours` may take away: an export of one domain leaves those of another alone.
+/// `is_ours` may take away: an export of one domain leaves those of another alone. Where another
+/// put a file that is planned, nothing is written; an empty one only has to be there.
 pub fn directory(
     root: &Path,
     plan: &Plan,
@@ -36,17 +43,36 @@ pub fn directory(
     let list_path = root.join(LIST);
     let earlier = read_list(&list_path)?;
     let mut published = Published::default();
+    let (mut ours, mut missing) = (BTreeSet::new(), Vec::new());
     for (path, bytes) in plan {
-        let path = root.join(path);
-        if fs::read(&path).is_ok_and(|there| there == *bytes) {
-            published.kept += 1;
-            continue;
+        let there = match fs::read(root.join(path)) {
+            Ok(there) if there == *bytes => {
+                published.kept += 1;
+                ours.insert(path.clone());
+                continue;
+            }
+            Ok(_) => true,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        match there && !earlier.contains(path) {
+            true if bytes.is_empty() => published.kept += 1,
+            true => return Err(foreign(&root.join(path))),
+            false => {
+                ours.insert(path.clone());
+                missing.push((path, bytes));
+            }
         }
-        file(&path, bytes)?;
+    }
+    // First of all: what a stop in the middle leaves behind is found again and taken away.
+    if !ours.is_subset(&earlier) {
+        write_list(&list_path, earlier.union(&ours))?;
+    }
+    for (path, bytes) in missing {
+        file(&root.join(path), bytes)?;
         published.written += 1;
     }
-    let (gone, others): (Vec<_>, Vec<_>) =
-        earlier.into_iter().filter(|path| !plan.contains_key(path)).partition(|path| is_ours(path));
+    let (gone, others): (BTreeSet<_>, BTreeSet<_>) =
+        earlier.into_iter().filter(|path| !ours.contains(path)).partition(|path| is_ours(path));
     for path in gone {
         let path = root.join(path);
         match fs::remove_file(&path) {
@@ -55,37 +81,58 @@ pub fn directory(
             Err(error) => return Err(failed("remove", &path, &error)),
         }
     }
-    // Last: what is listed was written.
-    let mut listed: Vec<String> =
-        plan.keys().chain(&others).map(|path| format!("{}\n", path.display())).collect();
-    listed.sort();
-    file(&list_path, listed.concat().as_bytes())?;
+    write_list(&list_path, ours.union(&others))?;
     Ok(published)
 }
 
-/// Writes `bytes` as the file `path`: beside it first, on disk, then renamed.
+fn foreign(path: &Path) -> Failure {
+    Failure::Usage(format!(
+        "`{}` is there, and no export wrote it; move it away or name another folder; nothing was \
+         written",
+        path.display()
+    ))
+}
+
+/// Writes `bytes` as the file `path`, for everybody to read.
 pub fn file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(folder).map_err(|error| failed("make", folder, &error))?;
-    let beside = path.with_added_extension("new");
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|error| failed("write", &beside, &error))?;
-    fs::rename(&beside, path).map_err(|error| failed("rename into place", path, &error))?;
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| failed("sync", folder, &error))
+    write(path, bytes, durable::PUBLIC)
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    let folder = durable::directory_of(path);
+    make_folder(folder).map_err(|error| failed("make", folder, &error))?;
+    durable::replace(path, bytes, mode)
+        .map_err(|NotWritten { what, path, source }| failed(what, &path, &source))
+}
+
+/// Makes the folder and those above it where they are missing. What is there stays as it is: who
+/// made it knows who may read it.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    make_folder(durable::directory_of(path))?;
+    match DirBuilder::new().mode(FOLDER).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+        // A folder may have the group of the one above it handed down: that bit stays.
+        Ok(()) => {
+            let mode = fs::metadata(path)?.permissions().mode() | FOLDER;
+            fs::set_permissions(path, Permissions::from_mode(mode))
+        }
+    }
+}
+
+fn write_list<'p>(list: &Path, paths: impl Iterator<Item = &'p PathBuf>) -> Result<(), Failure> {
+    let lines: Vec<String> = paths.map(|path| format!("{}\n", path.display())).collect();
+    write(list, lines.concat().as_bytes(), durable::PRIVATE)
 }
 
 /// The paths that an earlier export listed, those that lead out of the root left out.
-fn read_list(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn read_list(path: &Path) -> Result<BTreeSet<PathBuf>, Failure> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         Err(error) => return Err(failed("read", path, &error)),
     };
     let inside = |path: &PathBuf| {
@@ -101,6 +148,8 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
 
 /// The list of what was written, in the directory's root.
 const LIST: &str = ".frontend-export";
+/// Everybody may list and enter a folder that is handed out.
+const FOLDER: u32 = 0o755;
 
 #[cfg(test)]
 mod tests {
@@ -130,6 +179,66 @@ mod tests {
         assert!(root.join("a/foreign").exists());
         let left = fs::read_dir(root.join("a")).unwrap().count();
         assert_eq!(left, 1, "no work file");
+    }
+
+    #[test]
+    fn a_file_of_another_is_neither_overwritten_nor_taken_away_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("web");
+        directory(&root, &plan(&[("a/x", b"1")]), |_| true).unwrap();
+        for (name, bytes) in [("a/policy", &b"mailbox-only"[..]), ("a/y", b"theirs")] {
+            fs::write(root.join(name), bytes).unwrap();
+        }
+        // The policy only has to be there; a key of another's stops the whole export.
+        let with_policy = plan(&[("a/x", b"2"), ("a/policy", b"")]);
+        let done = directory(&root, &with_policy, |_| true).unwrap();
+        assert_eq!(done, Published { written: 1, kept: 1, removed: 0 });
+        let error = directory(&root, &plan(&[("a/x", b"3"), ("a/y", b"ours")]), |_| true);
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("a/y") && text.contains("move it away"), "{text}");
+        assert_eq!(fs::read(root.join("a/x")).unwrap(), b"2", "nothing was written");
+        directory(&root, &Plan::new(), |_| true).unwrap();
+        assert_eq!(fs::read(root.join("a/policy")).unwrap(), b"mailbox-only");
+        assert_eq!(fs::read(root.join("a/y")).unwrap(), b"theirs");
+        assert!(!root.join("a/x").exists());
+    }
+
+    #[test]
+    fn what_a_stopped_export_wrote_is_taken_away_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("web");
+        directory(&root, &plan(&[("a/x", b"1")]), |_| true).unwrap();
+        // A folder stands where the work file of the second would be.
+        fs::create_dir_all(root.join("b/z.new")).unwrap();
+        let both = plan(&[("a/y", b"2"), ("b/z", b"3")]);
+        assert!(directory(&root, &both, |_| true).is_err());
+        assert!(root.join("a/y").exists(), "the first was written");
+        let done = directory(&root, &plan(&[("a/x", b"1")]), |_| true).unwrap();
+        assert_eq!(done, Published { written: 0, kept: 1, removed: 1 });
+        assert!(!root.join("a/y").exists());
+    }
+
+    #[test]
+    fn everybody_may_read_what_is_handed_out_and_nobody_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("srv/web");
+        // As in a frontend's process, whose files are its owner's.
+        let home = crate::home::Home::init(&dir.path().join("frontend")).unwrap();
+        assert_eq!(mode(home.root()), 0o700);
+        directory(&root, &plan(&[("a/b/x", b"1")]), |_| true).unwrap();
+        for folder in ["", "a", "a/b"] {
+            assert_eq!(mode(&root.join(folder)), 0o755, "{folder}");
+        }
+        assert_eq!((mode(&root.join("a/b/x")), mode(&root.join(LIST))), (0o644, 0o600));
+        // A folder that is there belongs to who made it.
+        fs::set_permissions(root.join("a"), Permissions::from_mode(0o750)).unwrap();
+        directory(&root, &plan(&[("a/b/x", b"2"), ("a/c/y", b"3")]), |_| true).unwrap();
+        assert_eq!((mode(&root.join("a")), mode(&root.join("a/c"))), (0o750, 0o755));
+        assert_eq!(mode(&root.join("a/b/x")), 0o644);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
     #[test]

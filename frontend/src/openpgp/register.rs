@@ -1,5 +1,5 @@
 //! What the signer certified, user ID by user ID: rows of the store, for lists, exports and the
-//! check of later answers.
+//! check of what is taken back.
 //!
 //! Only what [`super::answer`] verified gets in, in the transaction that finishes its request.
 
@@ -7,7 +7,7 @@ use protocol::message::{Name, OpenPgpReason, RequestId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sequoia_openpgp::{Cert, parse::Parse, serialize::SerializeInto};
 
-use super::answer::{Held, VerifiedCertification, VerifiedRevocation};
+use super::answer::{VerifiedCertification, VerifiedRevocation};
 use crate::store::StoreError;
 
 /// The register, in a connection or a transaction.
@@ -132,18 +132,6 @@ impl Register<'_> {
             ])?;
         }
         Ok(())
-    }
-
-    /// What is held of the key in `upload`: all of it was believed before.
-    pub fn held(&self, authority: &Name, upload: &[u8]) -> Result<Held, StoreError> {
-        // What is no key gets no answer that is believed either.
-        let Ok(cert) = Cert::from_bytes(upload) else { return Ok(Held::default()) };
-        let fingerprint = cert.fingerprint().to_hex();
-        let entries = self.of_key(&fingerprint)?.into_iter();
-        let standing =
-            entries.filter(|one| one.authority == authority.as_str() && one.revoked_at.is_none());
-        let certifications = standing.map(|one| one.certification).collect();
-        Ok(Held { key: self.bytes_of(&fingerprint)?.unwrap_or_default(), certifications })
     }
 
     /// The user IDs of a key that `authority` has certified, as far as it stands at this time.

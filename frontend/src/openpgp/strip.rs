@@ -47,10 +47,12 @@ impl Stripped {
 
 /// What is inside the armour, if there is one.
 pub fn without_armour(bytes: &[u8], from: &str) -> Result<Vec<u8>, Refusal> {
+    let decoded = without_mark(bytes);
     // RFC 9580 4.2: the first bit of every packet is 1.
-    if bytes.first().is_some_and(|first| first & 0x80 != 0) {
+    if decoded.is_none() && bytes.first().is_some_and(|first| first & 0x80 != 0) {
         return Ok(bytes.to_vec());
     }
+    let bytes = decoded.as_deref().unwrap_or(bytes);
     let text = String::from_utf8_lossy(bytes);
     if text.contains("-----BEGIN PGP PRIVATE KEY BLOCK-----") {
         return Err(secret(from));
@@ -62,9 +64,53 @@ pub fn without_armour(bytes: &[u8], from: &str) -> Result<Vec<u8>, Refusal> {
     }
     let mut reader = Reader::from_bytes(bytes, ReaderMode::Tolerant(Some(Kind::PublicKey)));
     let mut binary = Vec::new();
-    std::io::Read::read_to_end(&mut reader, &mut binary)
-        .map_err(|error| malformed(format!("the armour of {from} is damaged: {error}")))?;
+    std::io::Read::read_to_end(&mut reader, &mut binary).map_err(|error| {
+        let error = error.to_string();
+        malformed(format!("the armour of {from} is damaged: {}", error.trim_end_matches('.')))
+    })?;
     Ok(binary)
+}
+
+/// The text behind a byte order mark, which some editors and shells write before armour; in UTF-16
+/// too. No key begins with such a mark.
+fn without_mark(bytes: &[u8]) -> Option<Vec<u8>> {
+    let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+        let text =
+            char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER));
+        text.collect::<String>().into_bytes()
+    };
+    match bytes {
+        [0xef, 0xbb, 0xbf, rest @ ..] => Some(rest.to_vec()),
+        [0xff, 0xfe, rest @ ..] => Some(utf16(rest, u16::from_le_bytes)),
+        [0xfe, 0xff, rest @ ..] => Some(utf16(rest, u16::from_be_bytes)),
+        _ => None,
+    }
+}
+
+/// Whether every packet in `binary` is of a kind that a public key has. What cannot be read may
+/// hold anything, a secret key too.
+pub fn only_public(binary: &[u8], from: &str) -> Result<(), Refusal> {
+    let unreadable = |error| malformed(format!("{from} is no OpenPGP key: {error}"));
+    let builder = PacketParserBuilder::from_bytes(binary).map_err(unreadable)?;
+    let mut next = builder.dearmor(Dearmor::Disabled).build().map_err(unreadable)?;
+    while let PacketParserResult::Some(parser) = next {
+        let (packet, rest) = parser.next().map_err(unreadable)?;
+        next = rest;
+        match packet.tag() {
+            Tag::SecretKey | Tag::SecretSubkey => return Err(secret(from)),
+            Tag::PublicKey
+            | Tag::PublicSubkey
+            | Tag::UserID
+            | Tag::UserAttribute
+            | Tag::Signature
+            | Tag::Trust
+            | Tag::Marker
+            | Tag::Padding => {}
+            other => return Err(malformed(format!("{from} holds a packet of type {other}"))),
+        }
+    }
+    Ok(())
 }
 
 /// The packets of exactly one key that are the owner's.

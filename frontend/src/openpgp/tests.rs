@@ -24,7 +24,7 @@ use sequoia_openpgp::{
 };
 
 use super::{
-    answer::{self, Held, VerifiedCertification},
+    answer::{self, VerifiedCertification},
     check, export,
     register::Register,
     strip::Stripped,
@@ -190,6 +190,29 @@ fn half_a_megabyte_of_foreign_signatures_stays_here() {
 }
 
 #[test]
+fn armour_behind_a_byte_order_mark_is_read_and_a_secret_key_behind_one_is_refused() {
+    let cert = key(&[ALICE]);
+    let marked = |armour: &[u8]| {
+        let text = String::from_utf8(armour.to_vec()).unwrap();
+        let with = |unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            unit(0xfeff).into_iter().chain(text.encode_utf16().flat_map(unit)).collect()
+        };
+        let utf8 = [&[0xef, 0xbb, 0xbf][..], armour].concat();
+        [utf8, with(u16::to_le_bytes), with(u16::to_be_bytes)]
+    };
+    let mut secret = Vec::new();
+    cert.as_tsk().serialize(&mut secret).unwrap();
+    for upload in marked(&armour(&public(&cert)).unwrap()) {
+        assert!(trim(&upload, &[ALICE], NOW_US).is_ok());
+        assert!(read_unchecked(&upload, "`k`").is_ok());
+    }
+    for upload in marked(&armour_of(&secret, "PRIVATE")) {
+        let refusal = read_unchecked(&upload, "`k`").unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::OpenPgpSecret);
+    }
+}
+
+#[test]
 fn uploads_are_refused_with_their_codes() {
     let cert = key(&[ALICE, BOB]);
     let code = |bytes: &[u8], asked: &[&str], now| trim(bytes, asked, now).unwrap_err().code;
@@ -206,6 +229,8 @@ fn uploads_are_refused_with_their_codes() {
     let user_id_first = Packet::from(UserID::from(ALICE)).to_vec().unwrap();
     for junk in [&b"junk"[..], b"", b"\x99", &user_id_first, &bytes[..bytes.len() - 1]] {
         assert_eq!(code(junk, &[ALICE], NOW_US), RefusalCode::OpenPgpMalformed);
+        let unchecked = read_unchecked(junk, "`k`");
+        assert!(unchecked.is_err() || junk == user_id_first, "it may be a secret key");
     }
     assert_eq!(code(&bytes.repeat(2), &[ALICE], NOW_US), RefusalCode::OpenPgpSeveral);
     let armoured = armour(&bytes).unwrap();
@@ -285,7 +310,7 @@ fn judge(
     request: &CertifyOpenPgp,
     answer: &Cert,
 ) -> Result<VerifiedCertification, BadAnswer> {
-    answer::certified(&authority(signer), request, &public(answer), &Held::default())
+    answer::certified(&authority(signer), request, &public(answer))
 }
 
 /// `cert` with these user IDs only.
@@ -370,21 +395,21 @@ fn nothing_may_be_added_to_the_key() {
     for added in [vec![stranger, binding], vec![name]] {
         let mut longer = bytes.clone();
         added.iter().for_each(|packet| packet.serialize(&mut longer).unwrap());
-        let judged = answer::certified(&authority, &asked, &longer, &Held::default());
+        let judged = answer::certified(&authority, &asked, &longer);
         assert!(judged.is_err(), "{added:?}");
     }
     for index in 0..bytes.len() {
         let mut bad = bytes.clone();
         bad[index] ^= 0x01;
         // A library reads the same key from another length form; everything else is noticed.
-        let judged = answer::certified(&authority, &asked, &bad, &Held::default());
+        let judged = answer::certified(&authority, &asked, &bad);
         if judged.is_ok() {
             assert_eq!(Cert::from_bytes(&bad).unwrap(), Cert::from_bytes(&bytes).unwrap());
         }
     }
     for cut in 0..bytes.len() {
         // Cut at the edge of a subkey it is a smaller key, as a signer may make it.
-        let less = answer::certified(&authority, &asked, &bytes[..cut], &Held::default());
+        let less = answer::certified(&authority, &asked, &bytes[..cut]);
         if let Ok(less) = less {
             assert_eq!(less.certified().len(), 1);
         }
@@ -392,22 +417,24 @@ fn nothing_may_be_added_to_the_key() {
 }
 
 #[test]
-fn the_same_answer_again_is_believed_as_long_as_no_renewal_is_asked_for() {
+fn an_earlier_answer_is_believed_where_it_is_one_to_this_request_too() {
     let signer = key(&["CA"]);
     let cert = key(&[ALICE]);
     let answer = signed(&signer, &cert, ALICE, honest(300));
-    let first = judge(&signer, &request(&cert, &[ALICE], Some(300)), &answer).unwrap();
-    let held = Held {
-        key: first.bytes().to_vec(),
-        certifications: vec![first.certified()[0].packet.clone()],
-    };
-    let authority = authority(&signer);
-    let again =
-        |request: &CertifyOpenPgp| answer::certified(&authority, request, &public(&answer), &held);
-    let shorter = request(&cert, &[ALICE], Some(30));
-    again(&shorter).unwrap();
-    assert!(judge(&signer, &shorter, &answer).is_err(), "not known here");
-    assert!(again(&CertifyOpenPgp { renew: true, ..shorter }).is_err());
+    judge(&signer, &request(&cert, &[ALICE], Some(300)), &answer).unwrap();
+    judge(&signer, &request(&cert, &[ALICE], Some(365)), &answer).unwrap();
+    let shorter = judge(&signer, &request(&cert, &[ALICE], Some(30)), &answer).unwrap_err();
+    assert!(shorter.to_string().contains("longer than was asked for"), "{shorter}");
+    // The owner has signed the user ID anew: the old self-signature is not in the upload.
+    let anew = SignatureBuilder::new(SignatureType::PositiveCertification);
+    let anew = user_id(&cert, ALICE).bind(&mut pair(&cert), &cert, anew).unwrap();
+    let packets = cert.clone().into_packets().map(|packet| match packet {
+        Packet::Signature(old) if old.typ() == anew.typ() => anew.clone().into(),
+        other => other,
+    });
+    let upload = Cert::from_packets(packets).unwrap();
+    let old = judge(&signer, &request(&upload, &[ALICE], Some(300)), &answer).unwrap_err();
+    assert!(old.to_string().contains("2 new signatures"), "{old}");
 }
 
 //------------ Taken back ----------------------------------------------------

@@ -12,6 +12,10 @@ use std::{
 use clap::{Args, Subcommand};
 use protocol::message::{Name, OPENPGP_AUTHORITIES_MAX};
 use sequoia_openpgp::{Cert, parse::Parse};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error as _, SerializeSeq as _},
+};
 use serde_json::json;
 
 use super::{Failure, Passphrase};
@@ -22,7 +26,7 @@ use crate::{
     fault::Fault,
     intake::openpgp::kind::KeyKind,
     keys::Secret,
-    ledger::{CertificationRow, Ledger},
+    ledger::{CertificationRow, Ledger, OpenPgpAuthorityId},
     openpgp::{
         self, Layout, Policy,
         import::{self, Source},
@@ -309,16 +313,14 @@ fn list(store: &Path, only: Option<&Name>, as_json: bool) -> Result<(), Failure>
         None => None,
     };
     if as_json {
-        // A line each, so that a million of them need no memory.
-        say!("{{\"authorities\":{},", json!(authorities));
-        say!("\"certifications\":[");
-        let mut comma = "";
-        ledger.for_each_certification(id, |row| {
-            say!("{comma}{}", json!(row));
-            comma = ",";
-            Ok(())
-        })?;
-        say!("]}}");
+        let certifications = Certifications { ledger: &ledger, only: id };
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        let records = Records { authorities: &authorities, certifications };
+        let written = serde_json::to_writer(&mut out, &records).map_err(std::io::Error::from);
+        written
+            .and_then(|()| writeln!(out))
+            .and_then(|()| out.flush())
+            .map_err(Fault::disk("write the records to", "standard output"))?;
         return Ok(());
     }
     if authorities.is_empty() {
@@ -340,7 +342,40 @@ fn list(store: &Path, only: Option<&Name>, as_json: bool) -> Result<(), Failure>
     Ok(())
 }
 
-fn known(ledger: &Ledger, name: &Name) -> Result<crate::ledger::OpenPgpAuthorityId, Failure> {
+/// What `list --json` says.
+#[derive(Serialize)]
+struct Records<'a> {
+    authorities: &'a [serde_json::Value],
+    certifications: Certifications<'a>,
+}
+
+/// Written row by row as they are read, so that a million of them need no memory.
+struct Certifications<'a> {
+    ledger: &'a Ledger,
+    only: Option<OpenPgpAuthorityId>,
+}
+
+impl Serialize for Certifications<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut rows = serializer.serialize_seq(None)?;
+        let mut failed = None;
+        let read = self.ledger.for_each_certification(self.only, |row| {
+            // One that cannot be written ends the reading; the fault itself is told below.
+            rows.serialize_element(&row).map_err(|error| {
+                let fault = Fault::Internal(error.to_string());
+                failed = Some(error);
+                fault
+            })
+        });
+        match (failed, read) {
+            (Some(error), _) => Err(error),
+            (None, Err(fault)) => Err(S::Error::custom(fault)),
+            (None, Ok(())) => rows.end(),
+        }
+    }
+}
+
+fn known(ledger: &Ledger, name: &Name) -> Result<OpenPgpAuthorityId, Failure> {
     let found = ledger.openpgp_authority(name)?;
     found.map(|(id, _)| id).ok_or_else(|| {
         let text =
@@ -408,7 +443,8 @@ fn check(file: &Path, as_json: bool) -> Result<(), Failure> {
         }
         count => {
             let path = file.display();
-            let text = format!("{path} has {count} faults, see above; correct the policy");
+            let what = if count == 1 { "a fault" } else { "faults" };
+            let text = format!("{path} has {what}, see above; correct the policy");
             Err(Fault::Configuration(text).into())
         }
     }

@@ -154,12 +154,13 @@ pub fn vet(
             .map_err(|error| malformed(format!("it cannot be parsed: {error}")))
     };
     let policy = policy(now);
-    let cert = parsed(kept.packets(&primary, true))?;
-    let facts = check_certificate(&cert, &kept, &policy, now)?;
-    // What leaves is a key of its own: its readers see no other user ID.
-    let cert = parsed(kept.packets(&primary, false))?;
-    let alone = check_certificate(&cert, &kept, &policy, now)?;
-    let ends = [facts.expires, alone.expires];
+    let mut cert = parsed(kept.packets(&primary, true))?;
+    let mut facts = check_certificate(&cert, &kept, &policy, now)?;
+    if kept.has_others() {
+        // What leaves is a key of its own: its readers see no other user ID.
+        cert = parsed(kept.packets(&primary, false))?;
+        facts = facts.and(check_certificate(&cert, &kept, &policy, now)?);
+    }
 
     let user_ids = kept.asked.iter().map(|part| {
         let text = std::str::from_utf8(part.user_id.value()).map_err(|_| no_text())?;
@@ -172,8 +173,8 @@ pub fn vet(
         minimal: minimal(&primary, &kept, &cert, &policy, now)?,
         primary: primary.try_into().map_err(too_long)?,
         user_ids: user_ids.try_into().map_err(too_long)?,
-        key_expires: ends.into_iter().flatten().min(),
-        can_encrypt: facts.can_encrypt && alone.can_encrypt,
+        key_expires: facts.expires,
+        can_encrypt: facts.can_encrypt,
     };
     // `openpgp-size`
     match vetted.minimal.length() {
@@ -300,6 +301,16 @@ const OLD_DIGESTS: [HashAlgorithm; 3] =
 struct Facts {
     expires: Option<i64>,
     can_encrypt: bool,
+}
+
+impl Facts {
+    /// What both say.
+    fn and(self, other: Self) -> Self {
+        Self {
+            expires: [self.expires, other.expires].into_iter().flatten().min(),
+            can_encrypt: self.can_encrypt && other.can_encrypt,
+        }
+    }
 }
 
 fn check_certificate(

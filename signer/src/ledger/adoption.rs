@@ -5,7 +5,12 @@
 use rusqlite::params;
 
 use super::{AuthorityId, CertificateRow, Status, Transaction};
-use crate::fault::Fault;
+use crate::{calendar::UnixTime, fault::Fault};
+
+/// One adopted row; what is done where its serial is known already may follow.
+pub(super) const INSERT: &str = "INSERT INTO certificate
+     (authority, serial, profile, not_after, subject, der, status, revoked_at, reason, file, line)
+     VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 impl Transaction<'_> {
     /// Adds an adopted certificate, and its revocation if it is revoked.
@@ -14,14 +19,24 @@ impl Transaction<'_> {
         authority: AuthorityId,
         row: &CertificateRow,
     ) -> Result<(), Fault> {
+        match self.write_adopted(INSERT, authority, row)? {
+            // A row that is in the table of revocations is in the next CRL (invariant I8).
+            Some(at) => self.note_change(authority, &row.serial, at),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes one row by [`INSERT`]; answers since when it is revoked.
+    pub(super) fn write_adopted(
+        &self,
+        sql: &str,
+        authority: AuthorityId,
+        row: &CertificateRow,
+    ) -> Result<Option<UnixTime>, Fault> {
         let (revoked_at, reason) = match &row.status {
-            Status::Revoked { at, reason } => (Some(at.0), reason.as_deref()),
+            Status::Revoked { at, reason } => (Some(*at), reason.as_deref()),
             Status::Valid | Status::Expired => (None, None),
         };
-        let sql = "INSERT INTO certificate
-             (authority, serial, profile, not_after, subject, der, status, revoked_at, reason, file,
-              line)
-             VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         self.inner.prepare_cached(sql)?.execute(params![
             authority.0,
             row.serial.as_octets(),
@@ -29,18 +44,12 @@ impl Transaction<'_> {
             row.subject,
             row.der,
             row.status.letter(),
-            revoked_at,
+            revoked_at.map(|at| at.0),
             reason,
             row.file,
             row.line
         ])?;
-        if let Some(at) = revoked_at {
-            // A row that is in the table of revocations is in the next CRL (invariant I8).
-            let sql = "INSERT INTO revocation (authority, serial, at) VALUES (?1, ?2, ?3)";
-            let octets = row.serial.as_octets();
-            self.inner.prepare_cached(sql)?.execute(params![authority.0, octets, at])?;
-        }
-        Ok(())
+        Ok(revoked_at)
     }
 
     /// How far the files of an authority are that was just filled, this change included.

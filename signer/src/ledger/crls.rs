@@ -122,6 +122,12 @@ impl Ledger {
         self.newest_crl_of(authority, CrlScope::Full)
     }
 
+    /// Whether changes wait that the newest full CRL does not have, or there is none at all.
+    pub fn lacks_changes(&self, authority: AuthorityId) -> Result<bool, Fault> {
+        let last = self.last_revocation(authority)?;
+        Ok(self.newest_crl(authority)?.is_none_or(|crl| crl.last_revocation < last))
+    }
+
     /// The newest CRL of one scope.
     pub fn newest_crl_of(
         &self,

@@ -2,7 +2,7 @@
 //! given place on. Nothing is changed here.
 
 use protocol::message::Digest;
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::Ledger;
 use crate::{audit, fault::Fault};
@@ -10,12 +10,7 @@ use crate::{audit, fault::Fault};
 impl Ledger {
     /// The number and the hash of the last audit entry; 0 and the origin where there is none.
     pub fn audit_head(&self) -> Result<(u64, Digest), Fault> {
-        let sql = "SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let head = statement
-            .query_row([], |row| Ok((row.get(0)?, Digest::from_bytes(row.get(1)?))))
-            .optional()?;
-        Ok(head.unwrap_or((0, audit::ORIGIN)))
+        head(&self.connection)
     }
 
     /// The hash of audit entry `number`, which is not above the last one's.
@@ -60,4 +55,13 @@ impl Ledger {
         }
         Ok((start as u64, bytes))
     }
+}
+
+pub(super) fn head(connection: &Connection) -> Result<(u64, Digest), Fault> {
+    let sql = "SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let head = statement
+        .query_row([], |row| Ok((row.get(0)?, Digest::from_bytes(row.get(1)?))))
+        .optional()?;
+    Ok(head.unwrap_or((0, audit::ORIGIN)))
 }

@@ -1,7 +1,8 @@
 //! OpenPGP authorities, what they are about to sign, what they certified and what they took back.
 //!
 //! A certificate is stored once, with the places of its parts, so that a certification is found
-//! again without parsing it. [`OpenPgpIntent`]s are on disk before they are signed (invariant I4).
+//! again without parsing it. [`OpenPgpIntent`]s come out of [`Transaction::commit`] and off the disk
+//! alone, so nothing can be signed that is not recorded (invariant I4).
 
 use protocol::{
     bounded::{Bytes, Text},
@@ -22,16 +23,21 @@ use crate::{
     openpgp::{CERTIFICATION_MAX, Statement},
 };
 
+mod check;
+
+pub(crate) use check::{CERTIFICATE_IS_GONE, REVOCATION_IS_GONE};
+pub use check::{StoredCertification, StoredRevocation};
+
 /// An OpenPGP authority's row in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OpenPgpAuthorityId(i64);
 
-/// The format of [`OpenPgpIntent`]'s body; bodies of another are set aside.
+/// The format of an intent's body, a [`OpenPgpDraft`]; bodies of another are set aside.
 const FORMAT: i64 = 3;
 
-/// What is about to be signed, with every byte of it. // stored
+/// What is about to be recorded as an intent, with every byte that will be signed. // stored
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct OpenPgpIntent {
+pub struct OpenPgpDraft {
     /// For which request.
     pub request: RequestId,
     /// Who signs.
@@ -44,6 +50,42 @@ pub struct OpenPgpIntent {
     pub primary: Bytes<PRIMARY_MAX>,
     /// What is to be done.
     pub job: OpenPgpJob,
+}
+
+/// What may be signed: it is in the ledger.
+#[derive(Debug)]
+pub struct OpenPgpIntent(OpenPgpDraft);
+
+impl OpenPgpIntent {
+    /// For which request.
+    pub fn request(&self) -> RequestId {
+        self.0.request
+    }
+
+    /// Who signs.
+    pub fn authority(&self) -> OpenPgpAuthorityId {
+        self.0.authority
+    }
+
+    /// The time in the signatures.
+    pub fn at(&self) -> UnixTime {
+        self.0.at
+    }
+
+    /// The fingerprint of the key.
+    pub fn fingerprint(&self) -> &str {
+        &self.0.fingerprint
+    }
+
+    /// The Public-Key packet of its primary key.
+    pub fn primary(&self) -> &[u8] {
+        &self.0.primary
+    }
+
+    /// What is to be done.
+    pub fn job(&self) -> &OpenPgpJob {
+        &self.0.job
+    }
 }
 
 /// What is to be done with a key. // stored
@@ -137,6 +179,8 @@ pub struct Earlier {
     request: RequestId,
     /// The certificate that was answered.
     pub certificate: Vec<u8>,
+    /// Its user IDs.
+    pub user_ids: Vec<CertifiedUserId>,
 }
 
 /// A valid certification of a user ID.
@@ -215,7 +259,7 @@ impl Ledger {
                    ORDER BY request";
         let mut statement = self.connection.prepare(sql)?;
         let bodies = statement.query_map([FORMAT], |row| row.get::<_, Vec<u8>>(0))?;
-        bodies.map(|body| decode(&body?)).collect()
+        bodies.map(|body| Ok(OpenPgpIntent(decode(&body?)?))).collect()
     }
 
     /// Requests that a program of an older schema version left open: what it meant to sign is
@@ -274,45 +318,6 @@ impl Ledger {
         }
         Ok(())
     }
-
-    /// Sentences about what does not fit together in the tables of OpenPGP.
-    pub fn check_openpgp(&self) -> Result<Vec<String>, Fault> {
-        let mut findings = Vec::new();
-        let mut ask = |sql: &str, what: &str| -> Result<(), Fault> {
-            let mut statement = self.connection.prepare(sql)?;
-            let ids = statement.query_map([], |row| row.get::<_, [u8; 16]>(0))?;
-            for id in ids {
-                findings.push(format!("request {} {what}", RequestId::from_bytes(id?)));
-            }
-            Ok(())
-        };
-        ask(
-            "SELECT request FROM openpgp_intent ORDER BY request",
-            "waits for an OpenPGP signature; the next start does it",
-        )?;
-        ask(
-            "SELECT id FROM request WHERE outcome = 'certified'
-               AND NOT EXISTS (SELECT 1 FROM openpgp_certification c WHERE c.request = id)
-               AND NOT EXISTS (SELECT 1 FROM openpgp_answer n WHERE n.request = id)",
-            "was certified, and its certificate is not in the ledger",
-        )?;
-        ask(
-            "SELECT id FROM request WHERE outcome = 'certification-revoked'
-               AND NOT EXISTS (SELECT 1 FROM openpgp_revocation r WHERE r.request = id)",
-            "took a certification back, and the revocation is not in the ledger",
-        )?;
-        ask(
-            "SELECT request FROM openpgp_certification c WHERE head > 0
-               AND NOT EXISTS (SELECT 1 FROM request WHERE id = c.request AND outcome = 'certified')",
-            "has a certificate and is not noted as certified",
-        )?;
-        ask(
-            "SELECT c.request FROM openpgp_user_id u JOIN openpgp_certification c
-               ON c.seq = u.certification WHERE u.offset + u.own + u.ours > length(c.certificate)",
-            "has a certificate that is shorter than its parts",
-        )?;
-        Ok(findings)
-    }
 }
 
 /// The certificate that a request was answered with.
@@ -326,7 +331,7 @@ pub(super) fn answered(connection: &Connection, id: RequestId) -> Result<Option<
     one_blob(connection, other, id)
 }
 
-fn decode(body: &[u8]) -> Result<OpenPgpIntent, Fault> {
+fn decode(body: &[u8]) -> Result<OpenPgpDraft, Fault> {
     // What was vetted is never longer than the request it came in.
     Ok(protocol::codec::decode::<_, { 8 * protocol::message::MESSAGE_MAX }>(body)?)
 }
@@ -382,15 +387,33 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Takes the next serial counter of an OpenPGP authority.
-    pub fn next_openpgp_serial(&self, authority: OpenPgpAuthorityId) -> Result<u64, Fault> {
-        let sql = "UPDATE openpgp_authority SET serial_counter = serial_counter + 1
-                   WHERE id = ?1 RETURNING serial_counter";
-        Ok(self.inner.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?)
+    /// Takes the next serial counter of an OpenPGP authority; it is written with the commit.
+    pub fn next_openpgp_serial(&mut self, authority: OpenPgpAuthorityId) -> Result<u64, Fault> {
+        let last = match self.openpgp_counters.get(&authority) {
+            Some(last) => *last,
+            None => {
+                let sql = "SELECT serial_counter FROM openpgp_authority WHERE id = ?1";
+                self.inner.prepare_cached(sql)?.query_row([authority.0], |row| row.get(0))?
+            }
+        };
+        // Past 63 bits it is no serial, and past 64 no number.
+        let next = last
+            .checked_add(1)
+            .ok_or_else(|| Fault::Internal("the serial counter is exhausted".into()))?;
+        self.openpgp_counters.insert(authority, next);
+        Ok(next)
+    }
+
+    pub(super) fn write_openpgp_counters(&self) -> Result<(), Fault> {
+        let sql = "UPDATE openpgp_authority SET serial_counter = ?2 WHERE id = ?1";
+        for (authority, counter) in &self.openpgp_counters {
+            self.inner.prepare_cached(sql)?.execute(params![authority.0, counter])?;
+        }
+        Ok(())
     }
 
     /// The newest certificate for the same authority, policy, key and user IDs, if all of it is
-    /// still valid.
+    /// still valid. The key may have changed since, and the request may want less.
     pub fn certified_before(&self, what: Digest) -> Result<Option<Earlier>, Fault> {
         let sql = "SELECT seq, request, certificate FROM openpgp_certification
                    WHERE what = ?1 AND revoked_at IS NULL AND expires > ?2
@@ -398,9 +421,12 @@ impl Transaction<'_> {
         let mut statement = self.inner.prepare_cached(sql)?;
         let found = statement.query_row(params![what.as_bytes(), self.now.0], |row| {
             let request = RequestId::from_bytes(row.get(1)?);
-            Ok(Earlier { seq: row.get(0)?, request, certificate: row.get(2)? })
+            let (certificate, user_ids) = (row.get(2)?, Vec::new());
+            Ok(Earlier { seq: row.get(0)?, request, certificate, user_ids })
         });
-        Ok(found.optional()?)
+        let Some(mut earlier) = found.optional()? else { return Ok(None) };
+        earlier.user_ids = check::parts(&self.inner, earlier.seq)?;
+        Ok(Some(earlier))
     }
 
     /// Answers a request with what was certified for another one.
@@ -423,13 +449,17 @@ impl Transaction<'_> {
         })
     }
 
-    /// The request that is certified at present for the same authority, policy, key and user IDs.
-    pub fn certified_now(&self, what: Digest) -> Result<Option<RequestId>, Fault> {
-        let sql = "SELECT request FROM openpgp_intent WHERE what = ?1 AND follows IS NULL
+    /// What is certified at present for the same authority, policy, key and user IDs. It is to be
+    /// compared, never signed: this change may be what records it.
+    pub fn certified_now(&self, what: Digest) -> Result<Option<OpenPgpDraft>, Fault> {
+        let sql = "SELECT body FROM openpgp_intent
+                   WHERE what = ?1 AND follows IS NULL AND format = ?2
                    ORDER BY request DESC LIMIT 1";
         let mut statement = self.inner.prepare_cached(sql)?;
-        let found = statement.query_row([what.as_bytes()], |row| row.get::<_, [u8; 16]>(0));
-        Ok(found.optional()?.map(RequestId::from_bytes))
+        let found = statement
+            .query_row(params![what.as_bytes(), FORMAT], |row| row.get::<_, Vec<u8>>(0))
+            .optional()?;
+        found.map(|body| decode(&body)).transpose()
     }
 
     /// Lets a request that is open share the outcome of another one.
@@ -480,32 +510,35 @@ impl Transaction<'_> {
         Ok(at.map(UnixTime))
     }
 
-    /// Stores what is about to be signed, and at a revocation that it is taken back from now on.
+    /// Stores what is about to be signed, and at a revocation that it is taken back from now on. It
+    /// may be signed once the change is committed.
     pub fn store_openpgp_intent(
         &mut self,
-        intent: &OpenPgpIntent,
+        draft: OpenPgpDraft,
         what: Option<Digest>,
     ) -> Result<(), Fault> {
-        let body = protocol::codec::encode(intent)?;
+        let body = protocol::codec::encode(&draft)?;
         let sql = "INSERT INTO openpgp_intent (request, body, format, what)
                    VALUES (?1, ?2, ?3, ?4)";
         self.inner.prepare_cached(sql)?.execute(params![
-            intent.request.as_bytes(),
+            draft.request.as_bytes(),
             body,
             FORMAT,
             what.map(|what| *what.as_bytes())
         ])?;
-        if let OpenPgpJob::Revoke { reason, user_ids, .. } = &intent.job {
+        if let OpenPgpJob::Revoke { reason, user_ids, .. } = &draft.job {
             for taken in user_ids {
-                self.mark_taken_back(intent, &taken.user_id, *reason)?;
+                self.mark_taken_back(&draft, &taken.user_id, *reason)?;
             }
         }
-        self.raise_time_floor(self.now)
+        self.raise_time_floor(self.now)?;
+        self.pending_openpgp.push(OpenPgpIntent(draft));
+        Ok(())
     }
 
     fn mark_taken_back(
         &self,
-        intent: &OpenPgpIntent,
+        draft: &OpenPgpDraft,
         user_id: &str,
         reason: OpenPgpReason,
     ) -> Result<(), Fault> {
@@ -515,14 +548,14 @@ impl Transaction<'_> {
                    RETURNING certification";
         let mut statement = self.inner.prepare_cached(sql)?;
         let rows = statement.query_map(
-            params![intent.authority.0, &*intent.fingerprint, user_id, intent.at.0, reason.name()],
+            params![draft.authority.0, &*draft.fingerprint, user_id, draft.at.0, reason.name()],
             |row| row.get::<_, i64>(0),
         )?;
         let certifications: Vec<i64> = rows.collect::<Result<_, _>>()?;
         let sql = "UPDATE openpgp_certification SET revoked_at = ?2
                    WHERE seq = ?1 AND revoked_at IS NULL";
         for seq in certifications {
-            self.inner.prepare_cached(sql)?.execute(params![seq, intent.at.0])?;
+            self.inner.prepare_cached(sql)?.execute(params![seq, draft.at.0])?;
         }
         Ok(())
     }
@@ -534,7 +567,7 @@ impl Transaction<'_> {
         policy: &Name,
         certified: &Certified,
     ) -> Result<Vec<RequestId>, Fault> {
-        let id = intent.request;
+        let id = intent.request();
         let what = self.close_intent(id)?;
         let expires = certified.user_ids.iter().map(|user_id| user_id.expires.0).min();
         let sql = "INSERT INTO openpgp_certification
@@ -542,11 +575,11 @@ impl Transaction<'_> {
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         self.inner.prepare_cached(sql)?.execute(params![
             id.as_bytes(),
-            intent.authority.0,
+            intent.authority().0,
             policy.as_str(),
-            &*intent.fingerprint,
+            intent.fingerprint(),
             what,
-            intent.at.0,
+            intent.at().0,
             expires.unwrap_or(0),
             certified.head,
             certified.bytes
@@ -560,9 +593,9 @@ impl Transaction<'_> {
             .map(|user_id| user_id.serial.as_ref().map(ToString::to_string).unwrap_or_default());
         let event = Event::Certified {
             request: id.to_string(),
-            authority: self.openpgp_name(intent.authority)?,
+            authority: self.openpgp_name(intent.authority())?,
             policy: policy.to_string(),
-            fingerprint: intent.fingerprint.to_string(),
+            fingerprint: intent.fingerprint().to_owned(),
             user_ids: certified.user_ids.iter().map(|one| one.user_id.clone()).collect(),
             serials: serials.collect(),
             certificate: Digest::of(&certified.bytes).to_string(),
@@ -620,23 +653,23 @@ impl Transaction<'_> {
         user_ids: &[TakenBack],
         certificate: &[u8],
     ) -> Result<(), Fault> {
-        let id = intent.request;
+        let id = intent.request();
         self.close_intent(id)?;
         let sql =
             "INSERT INTO openpgp_revocation (request, authority, fingerprint, at, certificate)
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         self.inner.prepare_cached(sql)?.execute(params![
             id.as_bytes(),
-            intent.authority.0,
-            &*intent.fingerprint,
-            intent.at.0,
+            intent.authority().0,
+            intent.fingerprint(),
+            intent.at().0,
             certificate
         ])?;
-        self.set_outcome(id, &Outcome::CertificationRevoked { at: intent.at })?;
+        self.set_outcome(id, &Outcome::CertificationRevoked { at: intent.at() })?;
         let event = Event::CertificationRevoked {
             request: id.to_string(),
-            authority: self.openpgp_name(intent.authority)?,
-            fingerprint: intent.fingerprint.to_string(),
+            authority: self.openpgp_name(intent.authority())?,
+            fingerprint: intent.fingerprint().to_owned(),
             user_ids: user_ids.iter().map(|taken| taken.user_id.to_string()).collect(),
             reason: reason.name().to_owned(),
         };

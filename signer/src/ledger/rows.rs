@@ -259,7 +259,7 @@ pub(super) fn one_blob(
 pub(super) fn open_intents(connection: &Connection) -> Result<Vec<Intent>, Fault> {
     let sql = "SELECT seq, request, authority, profile, serial, not_after, subject, tbs, shard
                FROM intent ORDER BY seq";
-    let mut statement = connection.prepare(sql)?;
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     let mut intents = Vec::new();
     while let Some(row) = rows.next()? {
@@ -306,24 +306,6 @@ pub(super) fn certificate_row(row: &Row<'_>) -> Result<CertificateRow, Fault> {
 
 fn serial_of(octets: Vec<u8>) -> Result<Serial, Fault> {
     Serial::from_magnitude(&octets).map_err(|error| damaged("certificate", error))
-}
-
-pub(super) fn for_each_certificate(
-    connection: &Connection,
-    authority: AuthorityId,
-    after: i64,
-    mut visit: impl FnMut(CertificateRow) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    let sql = format!(
-        "SELECT {CERTIFICATE_COLUMNS} FROM certificate
-         WHERE seq > ?2 AND authority = ?1 ORDER BY seq"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![authority.0, after])?;
-    while let Some(row) = rows.next()? {
-        visit(certificate_row(row)?)?;
-    }
-    Ok(())
 }
 
 pub(super) fn certificate(

@@ -199,3 +199,17 @@ fn store_of_a_later_version_is_left_alone_and_told_of() {
         assert_eq!(version(&path), strange);
     }
 }
+
+#[test]
+fn a_statement_is_prepared_once_also_for_the_first_authority() {
+    let scratch = tempfile::tempdir().unwrap();
+    let ledger = Ledger::create(&scratch.path().join("ledger.db")).unwrap();
+    let sql = "SELECT seq FROM openpgp_certification WHERE authority = ?1 AND fingerprint = ?2";
+    for round in 0..3 {
+        // The cache forgets what was bound, so that 1 is bound anew each time.
+        let mut statement = ledger.connection.prepare_cached(sql).unwrap();
+        assert!(!statement.exists(rusqlite::params![1, "00"]).unwrap());
+        let again = statement.get_status(rusqlite::StatementStatus::RePrepare);
+        assert_eq!(again, 0, "in round {round}");
+    }
+}

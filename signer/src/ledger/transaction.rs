@@ -1,6 +1,7 @@
 //! A change of the ledger: every statement that writes.
 //!
-//! All of it is on disk or nothing. [`Intent`]s come out of [`Transaction::commit`] alone.
+//! All of it is on disk or nothing. [`Intent`]s and [`OpenPgpIntent`]s come out of
+//! [`Transaction::commit`] alone.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,9 +9,12 @@ use std::{
 };
 
 use protocol::message::{Digest, Name, RefusalCode, RequestId, RevocationReason, Serial};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
-use super::{AuthorityId, CertificateRow, FilesAt, Intent, Known, Outcome, Status, rows};
+use super::{
+    AuthorityId, CertificateRow, FilesAt, Intent, Known, OpenPgpAuthorityId, OpenPgpIntent,
+    Outcome, Status, adoption::INSERT, log, rows,
+};
 use crate::{
     audit::{self, Event},
     calendar::UnixTime,
@@ -24,13 +28,24 @@ pub struct Transaction<'a> {
     pub(super) inner: rusqlite::Transaction<'a>,
     pub(super) now: UnixTime,
     pending: Vec<Intent>,
+    pub(super) pending_openpgp: Vec<OpenPgpIntent>,
     chain: Option<(u64, Digest)>,
     /// Serial counters that were taken here and are written with the commit: a row that changes
     /// with each certificate need not be written for each.
     serial_counters: BTreeMap<AuthorityId, u64>,
+    pub(super) openpgp_counters: BTreeMap<OpenPgpAuthorityId, u64>,
     authority_names: RefCell<BTreeMap<AuthorityId, String>>,
     /// The time floor that was written here.
     floor: Cell<Option<UnixTime>>,
+}
+
+/// What may be signed, since it is on disk.
+#[derive(Debug)]
+pub struct Committed {
+    /// Certificates.
+    pub certificates: Vec<Intent>,
+    /// OpenPGP certifications, and what takes them back.
+    pub openpgp: Vec<OpenPgpIntent>,
 }
 
 impl std::fmt::Debug for Transaction<'_> {
@@ -45,20 +60,23 @@ impl Transaction<'_> {
             inner,
             now,
             pending: Vec::new(),
+            pending_openpgp: Vec::new(),
             chain: None,
             serial_counters: BTreeMap::new(),
+            openpgp_counters: BTreeMap::new(),
             authority_names: RefCell::default(),
             floor: Cell::new(None),
         }
     }
 
     /// Makes the change durable; what may now be signed comes out.
-    pub fn commit(self) -> Result<Vec<Intent>, Fault> {
+    pub fn commit(self) -> Result<Committed, Fault> {
         self.write_serial_counters()?;
+        self.write_openpgp_counters()?;
         durable::crash_point("commit to", "the ledger")?;
         self.inner.commit()?;
         durable::crash_point("go on after", "the ledger's commit")?;
-        Ok(self.pending)
+        Ok(Committed { certificates: self.pending, openpgp: self.pending_openpgp })
     }
 
     /// What is known of a request, this change included.
@@ -285,45 +303,36 @@ impl Transaction<'_> {
             self.now.0,
             reason
         ])?;
+        self.note_change(authority, serial, self.now)
+    }
+
+    /// Gives a change of what CRLs say its number.
+    pub(super) fn note_change(
+        &self,
+        authority: AuthorityId,
+        serial: &Serial,
+        at: UnixTime,
+    ) -> Result<(), Fault> {
         let sql = "INSERT INTO revocation (authority, serial, at) VALUES (?1, ?2, ?3)";
-        self.inner.prepare_cached(sql)?.execute(params![authority.0, octets, self.now.0])?;
+        let values = params![authority.0, serial.as_octets(), at.0];
+        self.inner.prepare_cached(sql)?.execute(values)?;
         Ok(())
     }
 
     /// Takes over a line that a person added to the index, with the certificate where there is one.
     pub fn adopt(&mut self, authority: AuthorityId, row: &CertificateRow) -> Result<(), Fault> {
-        let sql = "INSERT INTO certificate
-             (authority, serial, profile, not_after, subject, der, status, revoked_at, reason, file,
-              line)
-             VALUES (?1, ?2, '', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        let sql = format!(
+            "{INSERT}
              ON CONFLICT (authority, serial) DO UPDATE SET
                status = excluded.status, revoked_at = excluded.revoked_at,
-               reason = excluded.reason, line = excluded.line";
-        let (revoked_at, reason) = match &row.status {
-            Status::Revoked { at, reason } => (Some(at.0), reason.clone()),
-            Status::Valid | Status::Expired => (None, None),
-        };
+               reason = excluded.reason, line = excluded.line"
+        );
         let before = self.certificate(authority, &row.serial)?.map(|before| before.status);
-        self.inner.execute(
-            sql,
-            params![
-                authority.0,
-                row.serial.as_octets(),
-                row.not_after.0,
-                row.subject,
-                row.der,
-                row.status.letter(),
-                revoked_at,
-                reason,
-                row.file,
-                row.line
-            ],
-        )?;
+        let revoked_at = self.write_adopted(&sql, authority, row)?;
         // `revocation` numbers every change of what CRLs say, also that one was taken back.
-        let taken_back = matches!(before, Some(Status::Revoked { .. })).then_some(self.now.0);
+        let taken_back = matches!(before, Some(Status::Revoked { .. })).then_some(self.now);
         if let Some(at) = revoked_at.or(taken_back) {
-            let sql = "INSERT INTO revocation (authority, serial, at) VALUES (?1, ?2, ?3)";
-            self.inner.execute(sql, params![authority.0, row.serial.as_octets(), at])?;
+            self.note_change(authority, &row.serial, at)?;
         }
         let authority = self.authority_name(authority)?;
         self.audit(&Event::Adopted { authority, serial: row.serial.to_string() })
@@ -373,12 +382,7 @@ impl Transaction<'_> {
     pub fn audit(&mut self, event: &Event) -> Result<(), Fault> {
         let (number, previous) = match self.chain {
             Some(chain) => chain,
-            None => self
-                .inner
-                .prepare_cached("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")?
-                .query_row([], |row| Ok((row.get(0)?, Digest::from_bytes(row.get(1)?))))
-                .optional()?
-                .unwrap_or((0, audit::ORIGIN)),
+            None => log::head(&self.inner)?,
         };
         let link = audit::Link::new(number + 1, previous, self.now, event);
         let sql = "INSERT INTO audit (number, line, hash) VALUES (?1, ?2, ?3)";

@@ -190,6 +190,11 @@ impl Policy {
         self.config.notation.iter().map(|one| (one.name.as_str(), one.value.as_str()))
     }
 
+    /// The most days that it certifies for.
+    pub fn days_max(&self) -> u32 {
+        self.config.validity.days_max
+    }
+
     /// Whether this policy takes that key and those user IDs, and until when it certifies them.
     pub fn permit(
         &self,

@@ -2,7 +2,7 @@
 //!
 //! A [`Statement`] holds every byte that is hashed beside the key and the user ID, the salt
 //! included, so what is signed after a crash is what was intended before it. What is released was
-//! parsed and verified by sequoia first.
+//! read back and verified by sequoia first.
 
 use protocol::{
     bounded::{Bytes, Text},
@@ -48,7 +48,7 @@ const AROUND: usize = 3 + 4 + 2 + 2 + 10 + 2;
 const _: () = assert!(HASHED_MAX + AROUND + 516 <= CERTIFICATION_MAX);
 
 /// The name of the notation that makes a version 4 signature unpredictable, as others write it.
-const SALT: &str = "salt@notations.sequoia-pgp.org";
+pub(super) const SALT: &str = "salt@notations.sequoia-pgp.org";
 
 /// The revocation of a certification (RFC 9580 5.2.1).
 const REVOCATION: u8 = 0x30;
@@ -135,22 +135,47 @@ impl Statement {
         let value = self.hash(key, &user_id).map_err(internal)?;
         let numbers = ours.sign(digest, &value)?;
         let packet = self.packet(ours, [value[0], value[1]], &numbers)?;
-        // `pair-assertion`: what we release is what a reader will accept.
-        let verified = match one_packet(&packet) {
-            Some(Packet::Signature(signature)) => {
-                let by = ours.cert().primary_key().key();
-                match self.kind {
-                    REVOCATION => signature.verify_userid_revocation(by, key, &user_id),
-                    _ => signature.verify_userid_binding(by, key, &user_id),
-                }
-            }
-            _ => return Err(internal("a signature that cannot be parsed")),
-        };
-        verified.map_err(|error| internal(format!("a signature that does not verify: {error}")))?;
+        self.read_back(ours, &packet, key, &user_id, &value)?;
         match packet.len() {
             0..=CERTIFICATION_MAX => Ok(packet),
             length => Err(internal(format!("a certification of {length} bytes"))),
         }
+    }
+
+    /// `pair-assertion`: what we release is what a reader will accept. Sequoia reads the packet,
+    /// says what it would hash of it, and verifies that. It is asked for each step by itself: its
+    /// verification of a whole signature remembers each for the life of the process.
+    fn read_back(
+        &self,
+        ours: &CaKey,
+        packet: &[u8],
+        key: &Key<PublicParts, PrimaryRole>,
+        user_id: &UserID,
+        signed: &[u8],
+    ) -> Result<(), Fault> {
+        let Some(Packet::Signature(signature)) = one_packet(packet) else {
+            return Err(internal("a signature that cannot be parsed"));
+        };
+        let by = ours.cert().primary_key().key();
+        let says = (u8::from(signature.typ()), u8::from(signature.pk_algo()));
+        if signature.version() != 4 || says != (self.kind, self.algorithm) {
+            return Err(internal("a signature that says another type or algorithm"));
+        }
+        if signature.signature_creation_time().is_none_or(|at| at < by.creation_time()) {
+            return Err(internal("a signature from before its key"));
+        }
+        let digest = signature.hash_algo();
+        let hash = || {
+            let mut context = digest.context()?.for_signature(signature.version());
+            signature.hash_userid_binding(&mut context, key, user_id)?;
+            context.into_digest()
+        };
+        let read = hash().map_err(internal)?;
+        if read != signed || !read.starts_with(signature.digest_prefix()) {
+            return Err(internal("a signature of something else than what it says"));
+        }
+        by.verify(signature.mpis(), digest, &read)
+            .map_err(|error| internal(format!("a signature that does not verify: {error}")))
     }
 
     /// The fields that are hashed (RFC 9580 5.2.4), as they stand in the packet too.
@@ -217,7 +242,7 @@ fn notation(name: &str, value: &[u8], readable: bool) -> (SubpacketValue, bool) 
     (SubpacketValue::NotationData(NotationData::new(name, value, flags)), false)
 }
 
-fn hash_algorithm(digest: SignatureDigest) -> HashAlgorithm {
+pub(super) fn hash_algorithm(digest: SignatureDigest) -> HashAlgorithm {
     match digest {
         SignatureDigest::Sha256 => HashAlgorithm::SHA256,
         SignatureDigest::Sha384 => HashAlgorithm::SHA384,

@@ -1,15 +1,17 @@
 //! Decides about one OpenPGP certification, or about taking some back, and signs it.
 //!
 //! Only the user IDs that the intake found valid and that were named are certified; nothing else
-//! of the key is looked at here. What was certified before and is still valid is answered again
-//! without a signature, unless a renewal is asked for.
+//! of the key is looked at here. What was certified before, is still valid and says no more than
+//! what would be certified now is answered again without a signature, unless a renewal is asked
+//! for.
 
 use std::sync::Arc;
 
 use protocol::{
     bounded::Bytes,
     message::{
-        Answer, CERTIFICATE_MAX, Digest, Name, RefusalCode, RequestId, RevokeOpenPgp, Serial,
+        Answer, CERTIFICATE_MAX, Digest, Name, OPENPGP_KEY_MAX, RefusalCode, RequestId,
+        RevokeOpenPgp, Serial,
     },
     user_id::UserId,
 };
@@ -21,10 +23,10 @@ use crate::{
     fault::Fault,
     intake::openpgp::{Minimal, VettedOpenPgp, one_packet},
     ledger::{
-        Certified, CertifiedUserId, Intended, OpenPgpAuthorityId, OpenPgpIntent, OpenPgpJob, Ours,
-        TakenBack, Transaction, Valid,
+        Certified, CertifiedUserId, Earlier, Intended, OpenPgpAuthorityId, OpenPgpDraft,
+        OpenPgpIntent, OpenPgpJob, Ours, TakenBack, Transaction, Valid,
     },
-    openpgp::{self, OpenPgpAuthority, Policy, Statement},
+    openpgp::{self, OpenPgpAuthority, Policy, Statement, Wanted},
     refusal::Refusal,
 };
 
@@ -33,6 +35,8 @@ struct Permitted<'a> {
     authority: &'a OpenPgpAuthority,
     policy: &'a Policy,
     expires: UnixTime,
+    /// What an earlier certification must say to be used again.
+    wanted: Wanted<'a>,
 }
 
 impl<'a> Desk<'a> {
@@ -42,7 +46,6 @@ impl<'a> Desk<'a> {
         &mut self,
         tx: &mut Transaction<'_>,
         certify: Certify,
-        intents: &mut Vec<OpenPgpIntent>,
     ) -> Result<Option<Answer>, Fault> {
         let (id, digest, renew) = (certify.id, certify.digest, certify.renew);
         let permitted = match self.permit_openpgp(&certify) {
@@ -52,20 +55,26 @@ impl<'a> Desk<'a> {
         let authority = permitted.authority;
         let what = what(authority.id(), permitted.policy.name(), &certify.key)?;
         if !renew {
-            if let Some(earlier) = tx.certified_before(what)? {
+            let earlier = tx.certified_before(what)?;
+            if let Some(earlier) = earlier
+                && is_the_same(&earlier, &certify.key, &permitted.wanted)
+            {
                 tracing::info!(request = %id, "answered with what was certified before");
                 tx.answer_as_before(id, digest, &earlier)?;
                 let certificate = earlier.certificate.try_into().map_err(too_long)?;
                 return Ok(Some(Answer::Certified { id, certificate }));
             }
-            if let Some(leader) = tx.certified_now(what)? {
+            let leader = tx.certified_now(what)?;
+            if let Some(leader) = leader
+                && will_be_the_same(&leader, &certify.key, &permitted.wanted)
+            {
                 tx.open_request(id, digest)?;
-                tx.follow_openpgp(id, leader)?;
+                tx.follow_openpgp(id, leader.request)?;
                 return Ok(None);
             }
         }
-        let intent = self.prepare(tx, certify, &permitted)?;
-        let OpenPgpJob::Certify { user_ids, minimal, .. } = &intent.job else {
+        let draft = self.prepare(tx, certify, &permitted)?;
+        let OpenPgpJob::Certify { user_ids, minimal, .. } = &draft.job else {
             return Err(Fault::Internal("a certification is prepared as another job".into()));
         };
         // `openpgp-size`: what is intended now fits an answer later.
@@ -83,8 +92,7 @@ impl<'a> Desk<'a> {
             return self.refuse(tx, id, digest, &refusal).map(Some);
         }
         tx.open_request(id, digest)?;
-        tx.store_openpgp_intent(&intent, Some(what))?;
-        intents.push(intent);
+        tx.store_openpgp_intent(draft, Some(what))?;
         Ok(None)
     }
 
@@ -109,7 +117,9 @@ impl<'a> Desk<'a> {
             self.time,
         )?;
         let expires = own_end.map_or(expires, |end| end.min(expires));
-        Ok(Permitted { authority, policy, expires })
+        let end = own_end.into_iter().chain(certify.key.key_expires().map(UnixTime)).min();
+        let wanted = Wanted { policy, days: certify.days, end };
+        Ok(Permitted { authority, policy, expires, wanted })
     }
 
     fn openpgp_authority(&self, name: &Name) -> Result<&'a OpenPgpAuthority, Refusal> {
@@ -130,8 +140,8 @@ impl<'a> Desk<'a> {
         tx: &mut Transaction<'_>,
         certify: Certify,
         permitted: &Permitted<'_>,
-    ) -> Result<OpenPgpIntent, Fault> {
-        let Permitted { authority, policy, expires } = permitted;
+    ) -> Result<OpenPgpDraft, Fault> {
+        let Permitted { authority, policy, expires, wanted } = permitted;
         let key = certify.key;
         let taken_back = tx.last_taken_back(authority.id(), key.fingerprint())?;
         let at = after(self.time, taken_back);
@@ -145,6 +155,7 @@ impl<'a> Desk<'a> {
                 one.user_id == text
                     && one.policy == policy.name().as_str()
                     && one.expires > self.time
+                    && wanted.takes(&one.ours)
             })
         };
         let mut user_ids = Vec::new();
@@ -169,7 +180,7 @@ impl<'a> Desk<'a> {
             };
             user_ids.push(one);
         }
-        Ok(OpenPgpIntent {
+        Ok(OpenPgpDraft {
             request: certify.id,
             authority: authority.id(),
             at,
@@ -189,7 +200,6 @@ impl<'a> Desk<'a> {
         tx: &mut Transaction<'_>,
         digest: Digest,
         revoke: &RevokeOpenPgp,
-        intents: &mut Vec<OpenPgpIntent>,
     ) -> Result<Option<Answer>, Fault> {
         let id = revoke.id;
         let authority = match self.openpgp_authority(&revoke.authority) {
@@ -237,7 +247,7 @@ impl<'a> Desk<'a> {
                 statement: Statement::revocation(authority.key(), revoke.reason, at, salt)?,
             });
         }
-        let intent = OpenPgpIntent {
+        let draft = OpenPgpDraft {
             request: id,
             authority: authority.id(),
             at,
@@ -250,8 +260,7 @@ impl<'a> Desk<'a> {
             },
         };
         tx.open_request(id, digest)?;
-        tx.store_openpgp_intent(&intent, None)?;
-        intents.push(intent);
+        tx.store_openpgp_intent(draft, None)?;
         Ok(None)
     }
 }
@@ -264,7 +273,7 @@ fn after(time: UnixTime, newest: Option<UnixTime>) -> UnixTime {
 
 /// The 16-octet serial of design §4.
 fn next_serial(
-    tx: &Transaction<'_>,
+    tx: &mut Transaction<'_>,
     authority: OpenPgpAuthorityId,
     random: &mut super::Random,
 ) -> Result<Serial, Fault> {
@@ -283,6 +292,47 @@ fn what(
     user_ids.sort_unstable();
     let fingerprint = key.fingerprint();
     Ok(Digest::of(&protocol::codec::encode(&(authority, policy, fingerprint, user_ids))?))
+}
+
+/// Whether the earlier answer is what this request would be answered with, but for new signatures:
+/// the key's other packets are those of this upload, and each certification may stand for one made
+/// now. Whoever reads the answer knows this request alone.
+fn is_the_same(earlier: &Earlier, key: &VettedOpenPgp, wanted: &Wanted<'_>) -> bool {
+    let mut bytes = key.minimal().head().to_vec();
+    for one in &earlier.user_ids {
+        let from = one.offset.saturating_add(one.own);
+        let ours = earlier.certificate.get(from..from.saturating_add(one.ours));
+        let Some((own, ours)) = own_part(key, &one.user_id).zip(ours) else { return false };
+        if !wanted.takes(ours) {
+            return false;
+        }
+        bytes.extend_from_slice(own);
+        bytes.extend_from_slice(ours);
+    }
+    bytes.extend_from_slice(key.minimal().tail());
+    bytes == earlier.certificate
+}
+
+/// The same of what is being signed. The policy is the one of today: what was open at the start
+/// was finished then.
+fn will_be_the_same(leader: &OpenPgpDraft, key: &VettedOpenPgp, wanted: &Wanted<'_>) -> bool {
+    let OpenPgpJob::Certify { user_ids, minimal, .. } = &leader.job else { return false };
+    let is_same = |(own, one): (&Bytes<OPENPGP_KEY_MAX>, &Intended)| {
+        own_part(key, &one.user_id) == Some(&**own)
+            && match &one.ours {
+                Ours::New(_) => wanted.takes_time(leader.at, one.expires),
+                Ours::Kept(packet) => wanted.takes(packet),
+            }
+    };
+    minimal.head() == key.minimal().head()
+        && minimal.tail() == key.minimal().tail()
+        && minimal.user_ids().iter().zip(user_ids).all(is_same)
+}
+
+/// A user ID's packet in this upload, with its self-signature.
+fn own_part<'k>(key: &'k VettedOpenPgp, user_id: &str) -> Option<&'k [u8]> {
+    let at = key.user_ids().iter().position(|one| **one == *user_id)?;
+    key.minimal().user_ids().get(at).map(|part| &**part)
 }
 
 /// The first packet of a stored certificate, which is our own writing.
@@ -308,12 +358,12 @@ pub(super) fn sign(
     authority: &OpenPgpAuthority,
     intent: OpenPgpIntent,
 ) -> Result<SignedOpenPgp, Fault> {
-    let Some(sequoia_openpgp::Packet::PublicKey(key)) = one_packet(&intent.primary) else {
-        let request = intent.request;
+    let Some(sequoia_openpgp::Packet::PublicKey(key)) = one_packet(intent.primary()) else {
+        let request = intent.request();
         return Err(Fault::Internal(format!("the key of request {request} cannot be read")));
     };
     let ours = authority.key();
-    let made = match &intent.job {
+    let made = match intent.job() {
         OpenPgpJob::Certify { user_ids, minimal, .. } => {
             let mut packets = Vec::new();
             for one in user_ids {
@@ -360,14 +410,14 @@ fn with_certifications(minimal: &Minimal, user_ids: &[Intended], packets: &[Vec<
 //------------ Recording -----------------------------------------------------
 
 impl Vault {
-    /// Tasks for the signing threads, of intents that are on disk.
+    /// Tasks for the signing threads.
     pub(super) fn openpgp_tasks(&self, intents: Vec<OpenPgpIntent>) -> Result<Vec<Task>, Fault> {
         let task = |intent: OpenPgpIntent| {
-            let authority = self.openpgp.values().find(|one| one.id() == intent.authority);
+            let authority = self.openpgp.values().find(|one| one.id() == intent.authority());
             let authority = authority.ok_or_else(|| {
                 Fault::Configuration(format!(
                     "request {} waits for an OpenPGP key, which is gone; restore it",
-                    intent.request
+                    intent.request()
                 ))
             })?;
             Ok(Task::OpenPgp { authority: Arc::clone(authority), intent: Box::new(intent) })
@@ -409,7 +459,7 @@ pub(super) fn record(
 ) -> Result<Vec<(RequestId, Answer)>, Fault> {
     let SignedOpenPgp { intent, made } = signed;
     let certificate: Bytes<CERTIFICATE_MAX> = made.bytes.clone().try_into().map_err(too_long)?;
-    match &intent.job {
+    match intent.job() {
         OpenPgpJob::Certify { policy, .. } => {
             let ids = tx.store_certification(intent, policy, made)?;
             let answer = |id| (id, Answer::Certified { id, certificate: certificate.clone() });
@@ -417,7 +467,7 @@ pub(super) fn record(
         }
         OpenPgpJob::Revoke { reason, user_ids, .. } => {
             tx.store_openpgp_revocation(intent, *reason, user_ids, &made.bytes)?;
-            let (id, revoked_at) = (intent.request, intent.at.0);
+            let (id, revoked_at) = (intent.request(), intent.at().0);
             Ok(vec![(id, Answer::CertificationRevoked { id, revoked_at, certificate })])
         }
     }

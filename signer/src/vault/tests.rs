@@ -33,6 +33,7 @@ mod crls;
 mod floods;
 mod log;
 mod openpgp;
+mod openpgp_records;
 mod packing;
 mod turns;
 

@@ -14,7 +14,10 @@ use sequoia_openpgp::{
 };
 
 use super::refuse;
-use crate::{intake::key, refusal::Refusal};
+use crate::{
+    intake::{key, modulus},
+    refusal::Refusal,
+};
 
 /// A kind of primary key that a policy can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,7 +132,7 @@ fn check_rsa(e: &[u8], n: &[u8]) -> Result<u32, Refusal> {
     if e.len() > EXPONENT_MAX || e.last().is_none_or(|last| last & 1 == 0) || e == [1] {
         return Err(weak("its RSA exponent is even, 1, or longer than 64 bits".into()));
     }
-    match key::modulus_flaw(&number) {
+    match modulus::flaw(&number) {
         Ok(None) => Ok(bits),
         Ok(Some(flaw)) => Err(weak(flaw.to_string())),
         Err(error) => Err(weak(format!("it could not be checked: {error}"))),

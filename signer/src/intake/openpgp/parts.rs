@@ -195,6 +195,11 @@ impl Kept {
         Ok(kept)
     }
 
+    /// Whether a user ID counts that was not asked for.
+    pub(super) fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
     /// The packets that are left of the key, with the user IDs that were not asked for or without.
     pub(super) fn packets(
         &self,

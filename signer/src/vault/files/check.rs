@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use protocol::message::Digest;
 
+use openpgp::OpenPgpCheck;
+
 use super::{audit::segment_path, is_near};
 use crate::{
     audit,
@@ -17,10 +19,12 @@ use crate::{
     vault::{ledger_path, serial_counter},
 };
 
+mod openpgp;
+
 /// What `signer store check` found.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct CheckReport {
-    /// How many certificates, CRLs and audit entries were looked at.
+    /// How many certificates were looked at.
     pub certificates: u64,
     /// How many packs.
     pub packs: u64,
@@ -46,11 +50,12 @@ pub fn check(
         let serial = intent.serial();
         report.findings.push(format!("serial {serial} is not finished; the next start does it"));
     }
-    report.findings.extend(ledger.check_openpgp()?);
+    let mut openpgp = OpenPgpCheck::new(store, &ledger)?;
     for authority in authorities {
         check_authority(authority, &ledger, &mut report, progress)?;
     }
-    check_audit(store, &ledger, &mut report)?;
+    check_audit(store, &ledger, &mut openpgp, &mut report)?;
+    report.findings.extend(openpgp.finish()?);
     Ok(report)
 }
 
@@ -177,7 +182,12 @@ fn damaged_pack(path: &Path, fault: &Fault) -> String {
     }
 }
 
-fn check_audit(store: &Path, ledger: &Ledger, report: &mut CheckReport) -> Result<(), Fault> {
+fn check_audit(
+    store: &Path,
+    ledger: &Ledger,
+    openpgp: &mut OpenPgpCheck<'_>,
+    report: &mut CheckReport,
+) -> Result<(), Fault> {
     let mut previous = audit::ORIGIN;
     let mut expected = 1;
     let mut segment: Option<(PathBuf, Option<(String, usize)>)> = None;
@@ -190,6 +200,7 @@ fn check_audit(store: &Path, ledger: &Ledger, report: &mut CheckReport) -> Resul
         }
         (previous, expected) = (hash, number + 1);
         report.audit_entries += 1;
+        openpgp.audited(number, line)?;
         if number <= files_at {
             let path = segment_path(store, number);
             if segment.as_ref().is_none_or(|(open, _)| *open != path) {

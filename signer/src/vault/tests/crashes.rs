@@ -205,6 +205,14 @@ fn revocation_that_the_index_did_not_show_at_the_stop_is_shown_after_the_next_st
     assert_eq!(story.findings(), Vec::<String>::new());
 }
 
+/// A command at the console that brings the files to the ledger's state.
+fn settle_beside(story: &mut Story) {
+    let mut beside = Ledger::open(&ledger_path(&story.store())).unwrap();
+    let issuing = &story.vault().authorities[&name("issuing")];
+    let lock = lock(issuing).unwrap();
+    settle(issuing, &mut beside, [0; 8], &lock).unwrap();
+}
+
 #[test]
 fn console_that_writes_the_index_between_our_commit_and_our_lines_doubles_none() {
     let mut story = Story::new();
@@ -221,12 +229,7 @@ fn console_that_writes_the_index_between_our_commit_and_our_lines_doubles_none()
     tx.store_certificate(&signed[0].intent, &signed[0].der).unwrap();
     tx.commit().unwrap();
 
-    let mut beside = Ledger::open(&ledger_path(&story.store())).unwrap();
-    let issuing = &story.vault().authorities[&name("issuing")];
-    let lock = lock(issuing).unwrap();
-    settle(issuing, &mut beside, [0; 8], &lock).unwrap();
-    drop(lock);
-
+    settle_beside(&mut story);
     story.vault().follow_issued(&signed).unwrap();
     assert_eq!(story.index().lines().count(), 2, "{}", story.index());
     assert_eq!(story.findings(), Vec::<String>::new());
@@ -278,15 +281,22 @@ fn crl_that_a_person_made_with_openssl_keeps_its_number_to_itself() {
     let by_hand = ["ca", "-config", "openssl.cnf", "-gencrl", "-crldays", "7", "-out", "/dev/null"];
     let made = Command::new("openssl").args(by_hand).current_dir(story.file("")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let number = |story: &Story| fs::read_to_string(story.file("crlnumber")).unwrap();
+    assert_eq!(number(&story), "03\n");
+    settle_beside(&mut story);
+    assert_eq!(number(&story), "03\n", "no command takes the person's number back");
     story.revoke(serial);
     let Answer::CrlPiece(piece) = story.fetch_crl(None) else { panic!("a piece was expected") };
     assert_eq!(piece.crl_number, 3, "1 was ours, 2 the person's");
     // A number from nowhere does not use ours up.
     fs::write(story.file("crlnumber"), "7FFFFFFFFFFFFFFF\n").unwrap();
+    settle_beside(&mut story);
+    assert_eq!(number(&story), "04\n");
+    fs::write(story.file("crlnumber"), "7FFFFFFFFFFFFFFF\n").unwrap();
     story.later(86_400);
     let now = story.now;
     story.vault().tick(now).unwrap();
-    assert_eq!(fs::read_to_string(story.file("crlnumber")).unwrap(), "05\n");
+    assert_eq!(number(&story), "05\n");
 }
 
 #[test]

@@ -564,3 +564,28 @@ fn shards_without_their_place_in_a_profile_and_delta_urls_without_delta_are_faul
         assert!(fault.is_configuration() && fault.to_string().contains(told), "{fault}");
     }
 }
+
+// A run of `signer revoke --weak-keys` that was cut off is typed again: what it revoked is signed
+// then, also where the ledger has no CRL at all.
+#[test]
+fn crl_is_signed_for_what_waits_also_where_there_was_none() {
+    let mut story = Story::new();
+    let serial = serial_of(&story.issued("a.example.org"));
+    let id = story.vault().authorities[&name("issuing")].id();
+    let lacks = |story: &mut Story| story.vault().ledger.lacks_changes(id).unwrap();
+    let again = ["revoke", "--weak-keys", "--authority", "issuing"];
+    assert!(!lacks(&mut story), "the authority's first CRL lacks nothing");
+    story.console(&again).unwrap();
+    assert!(!story.file("crl/000002.crl").exists(), "nothing waits, so nothing is signed");
+    story.revoke(serial);
+    assert!(lacks(&mut story));
+    story.console(&again).unwrap();
+    assert!(!lacks(&mut story));
+    assert!(story.file("crl/000002.crl").exists());
+    let vandal = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    vandal.execute_batch("DELETE FROM crl").unwrap();
+    assert!(lacks(&mut story));
+    story.console(&again).unwrap();
+    assert!(!lacks(&mut story));
+    assert!(story.file("crl/000003.crl").exists());
+}

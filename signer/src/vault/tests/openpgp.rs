@@ -15,17 +15,17 @@ use crate::{
     calendar::DAY_S, call::Certify, durable::crash, intake::openpgp::Limits, openpgp::system_time,
 };
 
-const ALICE: &str = "Alice Łódzka <alice@example.net>";
-const OTHER: &str = "Alice <alice@example.com>";
+pub(super) const ALICE: &str = "Alice Łódzka <alice@example.net>";
+pub(super) const OTHER: &str = "Alice <alice@example.com>";
 
 /// A story with an OpenPGP authority and a person's key.
-struct Pgp {
-    story: Story,
-    cert: Cert,
+pub(super) struct Pgp {
+    pub(super) story: Story,
+    pub(super) cert: Cert,
 }
 
 impl Pgp {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut story = Story::new();
         story.vault = None;
         story.console(&["openpgp", "create", "people", "--user-id", "CA <ca@ca.example>"]).unwrap();
@@ -44,7 +44,7 @@ impl Pgp {
     }
 
     /// A request with an id of its own, as it comes from the gate.
-    fn request(&mut self, user_ids: &[&str]) -> Certify {
+    pub(super) fn request(&mut self, user_ids: &[&str]) -> Certify {
         self.story.next_id += 1;
         let asked = |text: &&str| ApprovedUserId::Exact((*text).try_into().unwrap());
         let asked: Vec<_> = user_ids.iter().map(asked).collect();
@@ -62,7 +62,7 @@ impl Pgp {
         }
     }
 
-    fn taking_back(&mut self, user_id: Option<&str>) -> Call {
+    pub(super) fn taking_back(&mut self, user_id: Option<&str>) -> Call {
         self.story.next_id += 1;
         let id = self.story.id();
         let revoke = RevokeOpenPgp {
@@ -75,7 +75,7 @@ impl Pgp {
         Call::RevokeOpenPgp { digest: Digest::of(id.as_bytes()), revoke }
     }
 
-    fn ask(&mut self, calls: Vec<Call>) -> Vec<Answer> {
+    pub(super) fn ask(&mut self, calls: Vec<Call>) -> Vec<Answer> {
         let tagged = (0..).zip(calls).map(|(tag, body)| Tagged { tag, body }).collect();
         let now = self.story.now;
         let mut replies = self.story.vault().handle(now, tagged).unwrap();
@@ -87,17 +87,17 @@ impl Pgp {
         answers.collect()
     }
 
-    fn certify(&mut self, certify: Certify) -> Answer {
+    pub(super) fn certify(&mut self, certify: Certify) -> Answer {
         self.ask(vec![Call::Certify(Box::new(certify))]).pop().unwrap()
     }
 
-    fn certified(&mut self, user_ids: &[&str]) -> Vec<u8> {
+    pub(super) fn certified(&mut self, user_ids: &[&str]) -> Vec<u8> {
         let request = self.request(user_ids);
         bytes(&self.certify(request))
     }
 
     /// How many certifications of a user ID by our key count in `certificate`.
-    fn counting(&self, certificate: &[u8], user_id: &str) -> Vec<Signature> {
+    pub(super) fn counting(&self, certificate: &[u8], user_id: &str) -> Vec<Signature> {
         let cert = Cert::from_bytes(certificate).unwrap();
         let vault = self.story.vault.as_ref().unwrap();
         let by = vault.openpgp[&name("people")].key().cert().primary_key().key();
@@ -113,7 +113,7 @@ impl Pgp {
     }
 
     /// The numbers of signatures in the records.
-    fn records(&self) -> usize {
+    pub(super) fn records(&self) -> usize {
         let ledger = Ledger::open(&ledger_path(&self.story.store())).unwrap();
         let mut count = 0;
         ledger
@@ -126,7 +126,7 @@ impl Pgp {
     }
 }
 
-fn bytes(answer: &Answer) -> Vec<u8> {
+pub(super) fn bytes(answer: &Answer) -> Vec<u8> {
     match answer {
         Answer::Certified { certificate, .. } => certificate.to_vec(),
         Answer::CertificationRevoked { certificate, .. } => certificate.to_vec(),
@@ -134,7 +134,7 @@ fn bytes(answer: &Answer) -> Vec<u8> {
     }
 }
 
-fn code(answer: &Answer) -> RefusalCode {
+pub(super) fn code(answer: &Answer) -> RefusalCode {
     match answer {
         Answer::Refused { code, .. } => *code,
         other => panic!("a refusal was expected: {other:?}"),
