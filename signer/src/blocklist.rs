@@ -121,7 +121,8 @@ impl Blocklist {
     }
 }
 
-/// The sentence where no list is loaded, for `signer status` and the profile check.
+/// The sentence where no list is loaded, for `signer status`, `blocklist show` and the search for
+/// weak keys.
 pub const NOT_LOADED: &str = "no list of weak keys is loaded: keys with the Debian fault are not \
                               noticed; load one with `signer blocklist import`";
 

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use openssl::x509::X509;
 use protocol::{
     message::{Name, RefusalCode, RevocationReason, Serial},
     port::PortSpec,
@@ -21,10 +22,13 @@ use protocol::{
 };
 
 use crate::{
+    calendar::UnixTime,
     clock::Moment,
+    durable,
     fault::Fault,
     intake,
     keys::{CaKeyKind, Secret},
+    ledger::Ledger,
     refusal::Refusal,
     vault::Random,
 };
@@ -42,6 +46,7 @@ mod blocklist;
 mod bundle;
 mod create;
 mod crl;
+mod gate;
 mod import;
 mod logging;
 mod openpgp;
@@ -242,7 +247,7 @@ enum CrlCommand {
 
 #[derive(Debug, Args)]
 struct RunArguments {
-    /// serial:/dev/ttyS0?baud=115200, pty:/path, or unix:/path (the signer listens)
+    /// serial:/dev/ttyS0?baud=115200, usbnet:usb0, pty:/path, or unix:/path (the signer listens)
     #[arg(long)]
     link: PortSpec,
     /// Run the gate as this user, who must be allowed to open the port
@@ -449,6 +454,36 @@ fn system_entropy() -> Entropy {
 fn boot_id() -> Result<String, Fault> {
     let text = crate::durable::read_text(Path::new("/proc/sys/kernel/random/boot_id"))?;
     Ok(text.trim().to_owned())
+}
+
+/// A certificate that was named as a file, in PEM or DER, and its serial.
+fn read_certificate(path: &Path) -> Result<(X509, Serial), Failure> {
+    let bytes = durable::read(path)?;
+    let certificate = X509::from_pem(&bytes).or_else(|_| X509::from_der(&bytes));
+    let certificate = certificate.map_err(|_| unusable(path, "it holds no certificate"))?;
+    let serial = certificate.serial_number().to_bn().map_err(Fault::from)?;
+    let serial = Serial::from_magnitude(&serial.to_vec())
+        .map_err(|_| unusable(path, "it has no valid serial"))?;
+    Ok((certificate, serial))
+}
+
+fn unusable(path: &Path, why: &str) -> Fault {
+    Fault::Configuration(format!("{}: {why}; give the right certificate", path.display()))
+}
+
+/// The time to sign with, which is not before what was signed last.
+fn check_clock(ledger: &Ledger, now: Moment) -> Result<UnixTime, Fault> {
+    let floor = ledger.time_floor()?;
+    if now.unix() < floor {
+        return Err(Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() });
+    }
+    Ok(now.unix())
+}
+
+/// The refusal where an authority is named that is not here.
+fn no_authority(name: &Name) -> Failure {
+    let text = format!("there is no authority {name}; `signer authority list` shows them");
+    Refusal::new(RefusalCode::AuthorityUnknown, text).into()
 }
 
 /// Refuses what a rule of this program forbids an operator.

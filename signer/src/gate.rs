@@ -18,6 +18,7 @@ use crate::{
 
 pub mod bundle;
 pub mod driver;
+mod pump;
 
 /// Requests in work at once; a frontend that obeys the protocol has 128. More are dropped, and
 /// asked again by the frontend when the line is up anew.
@@ -63,7 +64,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A request arrived. `unix_s` is the time that OpenPGP keys are judged by.
+    /// A request arrived.
     pub fn on_request(&mut self, request: Request, round_trip_us: Option<u32>) -> Option<Action> {
         if self.pending.len() >= PENDING_MAX {
             self.dropped += 1;
@@ -100,7 +101,7 @@ impl Gate {
         Some(Action::Call(Tagged { tag, body: call }))
     }
 
-    /// The vault replied.
+    /// The vault replied. `unix_s` is the time that OpenPGP keys are judged by.
     pub fn on_reply(&mut self, reply: Tagged<Reply>, unix_s: u64) -> Option<Action> {
         let Tagged { tag, body } = reply;
         let (pending, cost) = self.take(tag)?;

@@ -25,7 +25,7 @@ mod standard;
 use fields::Fields;
 pub use shapes::Shapes;
 
-/// A TBS certificate that says exactly what was permitted and follows RFC 5280.
+/// A TBS certificate that says exactly what was permitted and follows RFC 5280. Control: `lint`.
 #[derive(Debug)]
 pub struct LintedTbs {
     der: Vec<u8>,

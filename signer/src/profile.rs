@@ -26,6 +26,7 @@ mod subject;
 mod syntax;
 
 use check::Checked;
+pub(crate) use check::DAYS_MAX;
 pub use config::{
     CrlRuleConfig, Encoding, ExtensionsConfig, KeysConfig, NameConstraintsConfig, NamesConfig,
     Order, PolicyConfig, Presence, ProfileConfig, SubjectConfig, Unlisted, ValidityCap,

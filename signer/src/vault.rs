@@ -47,7 +47,7 @@ pub use bundle::{BUNDLE_JUMP_MAX, BundleFacts, BundleVerdict};
 use certify::SignedOpenPgp;
 pub(crate) use crl::{Due, outlook, random_octets, sign_crl, sign_crls};
 pub use files::{CheckReport, PackReport, check, export, load_all, pack, rebuild};
-pub(crate) use files::{follow_audit, lock, settle};
+pub(crate) use files::{follow_audit, lock, settle, take_in};
 use issue::Seen;
 use sign::{Done, Signed, Task};
 
@@ -510,12 +510,9 @@ impl Vault {
                 Seen::New => {
                     let answer = match body {
                         Call::Issue(issue) => desk.issue(&mut tx, *issue)?,
-                        Call::Certify(certify) => {
-                            desk.certify(&mut tx, *certify, &mut work.openpgp_intents)?
-                        }
+                        Call::Certify(certify) => desk.certify(&mut tx, *certify)?,
                         Call::RevokeOpenPgp { digest, revoke } => {
-                            let intents = &mut work.openpgp_intents;
-                            desk.revoke_openpgp(&mut tx, digest, &revoke, intents)?
+                            desk.revoke_openpgp(&mut tx, digest, &revoke)?
                         }
                         Call::Revoke { digest, revoke } => {
                             Some(desk.revoke(&mut tx, digest, &revoke, &mut work.revoked)?)
@@ -538,7 +535,9 @@ impl Vault {
                 }
             }
         }
-        work.intents = tx.commit()?;
+        let committed = tx.commit()?;
+        work.intents = committed.certificates;
+        work.openpgp_intents = committed.openpgp;
         Ok(())
     }
 

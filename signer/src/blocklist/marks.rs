@@ -5,15 +5,15 @@
 
 use openssl::sha;
 
-use crate::intake::der::{DerError, Reader, tag};
+use crate::intake::{
+    der::{DerError, Reader, tag},
+    key::{EC_PUBLIC_KEY, RSA_ENCRYPTION},
+};
 
 /// The end of a SHA-1 as in an `openssl-blacklist` file: its last 20 hexadecimal digits.
 pub(crate) const TAIL_LEN: usize = 10;
 /// The beginning of a SHA-256 as in badkeys' blocklist.
 pub(crate) const HEAD_LEN: usize = 15;
-
-const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
-const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 
 /// What a key is looked up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +31,10 @@ impl Marks {
     }
 
     fn read(spki: &[u8]) -> Result<Self, DerError> {
-        let mut outer = Reader::new("the public key", spki);
-        let mut info = outer.inner("the public key", tag::SEQUENCE)?;
-        let mut algorithm = info.inner("the key's algorithm", tag::SEQUENCE)?;
-        let bits = info.bit_string("the key's bits")?;
-        Ok(match algorithm.oid("the key's algorithm")?.as_str() {
+        let (algorithm, bits) = parts(spki)?;
+        Ok(match algorithm.as_str() {
             RSA_ENCRYPTION => {
-                let mut outer = Reader::new("the RSA key", bits);
-                let mut numbers = outer.inner("the RSA key", tag::SEQUENCE)?;
-                let modulus = numbers.positive_integer("the RSA modulus")?;
+                let modulus = modulus(bits)?;
                 Self { tail: Some(tail(modulus)), head: head(modulus) }
             }
             // The octet that says the point's form, then x, then perhaps y of the same length.
@@ -79,15 +74,21 @@ fn head(number: &[u8]) -> [u8; HEAD_LEN] {
 
 /// The modulus of an RSA key, big-endian; nothing for other kinds.
 pub(crate) fn rsa_modulus(spki: &[u8]) -> Option<&[u8]> {
+    let (algorithm, bits) = parts(spki).ok()?;
+    (algorithm == RSA_ENCRYPTION).then(|| modulus(bits).ok()).flatten()
+}
+
+/// The algorithm and the bits of a SubjectPublicKeyInfo.
+fn parts(spki: &[u8]) -> Result<(String, &[u8]), DerError> {
     let mut outer = Reader::new("the public key", spki);
-    let mut info = outer.inner("the public key", tag::SEQUENCE).ok()?;
-    let mut algorithm = info.inner("the key's algorithm", tag::SEQUENCE).ok()?;
-    if algorithm.oid("the key's algorithm").ok()? != RSA_ENCRYPTION {
-        return None;
-    }
-    let bits = info.bit_string("the key's bits").ok()?;
-    let mut numbers = Reader::new("the RSA key", bits).inner("the RSA key", tag::SEQUENCE).ok()?;
-    numbers.positive_integer("the RSA modulus").ok()
+    let mut info = outer.inner("the public key", tag::SEQUENCE)?;
+    let mut algorithm = info.inner("the key's algorithm", tag::SEQUENCE)?;
+    Ok((algorithm.oid("the key's algorithm")?, info.bit_string("the key's bits")?))
+}
+
+fn modulus(bits: &[u8]) -> Result<&[u8], DerError> {
+    let mut numbers = Reader::new("the RSA key", bits).inner("the RSA key", tag::SEQUENCE)?;
+    numbers.positive_integer("the RSA modulus")
 }
 
 /// The SubjectPublicKeyInfo in a certificate, as it stands there (RFC 5280 4.1).

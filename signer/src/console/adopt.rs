@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path, path::PathBuf, str::FromStr};
 use clap::Args;
 use protocol::message::Name;
 
-use super::{Failure, Passphrase};
+use super::{Failure, Passphrase, check_clock};
 use crate::{
     adopt::{self, Plan, Planned, Wishes, problems::Problems},
     clock::Moment,
@@ -131,14 +131,6 @@ fn take_store(store: &Path) -> Result<(Lock, Lock), Failure> {
         ))
     })?;
     Ok((lock, Lock::wait(&store.join("console.lock"))?))
-}
-
-fn check_clock(ledger: &Ledger, now: Moment) -> Result<(), Fault> {
-    let floor = ledger.time_floor()?;
-    if now.unix() < floor {
-        return Err(Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() });
-    }
-    Ok(())
 }
 
 fn finish(

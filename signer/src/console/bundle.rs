@@ -7,35 +7,33 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsStr,
     fs::{self, File},
     io::ErrorKind,
-    os::{
-        fd::OwnedFd,
-        unix::{fs::PermissionsExt as _, net::UnixStream, process::CommandExt as _},
-    },
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
 };
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    unistd::User,
-};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::{
     message::{Answer, TimeHint},
     secure::Pairing,
 };
 
-use super::{Failure, LogForm, Passphrase, boot_id, now, system_random};
+use super::{
+    Failure, LogForm, Passphrase, boot_id,
+    gate::{self, Running},
+    now, system_random,
+};
 use crate::{
     calendar::UnixTime,
     call::{Call, Reply, Tagged},
     clock::Moment,
     durable,
     fault::Fault,
-    framing::{Framed, FramingError},
+    framing::FramingError,
     gate::bundle::{Outcome, Said, SecretText, Told},
     link_key,
     vault::{BundleVerdict, Settings, Vault},
@@ -81,7 +79,7 @@ pub(super) fn answer(
     };
     let vault = Vault::open(settings, system_random(), now()?)?;
     let output = Output::create(&arguments.output)?;
-    let gate = Gate::start(arguments, &output, log)?;
+    let gate = start_gate(arguments, &output, log)?;
     let mut desk = Desk {
         vault,
         gate,
@@ -253,48 +251,15 @@ impl Drop for Output {
 
 //------------ Gate ----------------------------------------------------------
 
-/// The process that opens the bundle, and the socket to it.
-struct Gate {
-    child: Child,
-    framed: Framed,
-}
-
-impl Gate {
-    fn start(arguments: &AnswerArguments, output: &Output, log: LogForm) -> Result<Self, Failure> {
-        let (ours, theirs) = UnixStream::pair().context("cannot make a socket for the gate")?;
-        let program = std::env::current_exe().context("cannot find the signer's own program")?;
-        let mut command = Command::new(program);
-        let form = match log {
-            LogForm::Text => "text",
-            LogForm::Json => "json",
-        };
-        command.args(["--log", form, "bundle-gate"]).arg(&arguments.input);
-        let file = output.file.try_clone().context("cannot hand the file for the answers over")?;
-        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(file));
-        // Whatever our environment holds is not the gate's, but for where it logs.
-        command.env_clear();
-        for name in super::run::LOG_VARIABLES {
-            command.envs(std::env::var_os(name).map(|value| (name, value)));
-        }
-        if let Some(name) = &arguments.gate_user {
-            let user = User::from_name(name).context("cannot look up the gate's user")?;
-            let user = user.ok_or_else(|| {
-                Fault::Configuration(format!("--gate-user: there is no user {name} here"))
-            })?;
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-        }
-        let child = command.spawn().context("cannot start the gate")?;
-        let framed = Framed::new(ours).context("cannot use the gate's socket")?;
-        Ok(Self { child, framed })
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        // It holds nothing that needs a gentle end; without this it would linger as a zombie.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts the process that opens the bundle.
+fn start_gate(
+    arguments: &AnswerArguments,
+    output: &Output,
+    log: LogForm,
+) -> Result<Running, Failure> {
+    let file = output.file.try_clone().context("cannot hand the file for the answers over")?;
+    let words = [OsStr::new("bundle-gate"), arguments.input.as_os_str()];
+    gate::start(&words, file, arguments.gate_user.as_deref(), log)
 }
 
 //------------ Desk ----------------------------------------------------------
@@ -302,7 +267,7 @@ impl Drop for Gate {
 /// The vault at work on one bundle.
 struct Desk {
     vault: Vault,
-    gate: Gate,
+    gate: Running,
     /// Replies that the socket did not take yet.
     replies: VecDeque<Tagged<Reply>>,
     counts: Counts,

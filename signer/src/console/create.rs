@@ -11,7 +11,7 @@ use protocol::{
     secure::Entropy,
 };
 
-use super::{CreateArguments, Failure, refuse};
+use super::{CreateArguments, Failure, check_clock, no_authority, refuse};
 use crate::{
     audit::Event,
     authority::{self, Authority, Layout, read_chain},
@@ -22,7 +22,7 @@ use crate::{
     keys::{CaKey, Secret},
     ledger::{self, Ledger},
     link_key, lint, name,
-    profile::{DEFAULTS, Permit, Profile, Wish},
+    profile::{self, DEFAULTS, Permit, Profile, Wish},
     tbs::{self, Issuer},
     vault::{self, Random},
 };
@@ -76,11 +76,7 @@ pub(super) fn authority(
     // One authority is made at a time.
     let _lock = Lock::wait(&store.join("console.lock"))?;
     let mut ledger = Ledger::open(&vault::ledger_path(store))?;
-    let floor = ledger.time_floor()?;
-    if now.unix() < floor {
-        let fault = Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() };
-        return Err(fault.into());
-    }
+    check_clock(&ledger, now)?;
     let made = match left_over(&layout, &ledger, arguments)? {
         Some(made) => made,
         None => {
@@ -230,7 +226,7 @@ fn self_signed(
     let mut config: crate::profile::ProfileConfig = toml::from_str(ROOT_PROFILE)
         .map_err(|error| Fault::Internal(format!("the root's profile: {error}")))?;
     config.validity.days_default = ROOT_DAYS_DEFAULT;
-    config.validity.max[0].days = 14_610; // 40 years
+    config.validity.max[0].days = profile::DAYS_MAX;
     config.extensions.path_length = None;
     let root: Name = "root".parse().map_err(|error| Fault::Internal(format!("{error}")))?;
     let profile = Profile::check(root, config)
@@ -270,8 +266,7 @@ fn issued_by(
     now: UnixTime,
 ) -> Result<Made, Failure> {
     if ledger.authority(parent)?.is_none() {
-        let text = format!("there is no authority {parent}; `signer authority list` shows them");
-        return refuse(RefusalCode::AuthorityUnknown, text);
+        return Err(no_authority(parent));
     }
     let issuer = Authority::load(store, parent, ledger, passphrase)?;
     let subca: Name = "subca".parse().map_err(|error| Fault::Internal(format!("{error}")))?;
@@ -291,13 +286,14 @@ fn issued_by(
     // Held until the files show it: a vault that starts now must not take the intent for one
     // that a crash left.
     let lock = vault::lock(&issuer)?;
+    vault::take_in(&issuer, ledger, &lock)?;
     let mut tx = ledger.begin(now)?;
     let serial =
         vault::serial(tx.next_serial_counter(issuer.id())?, vault::random_octets(random)?)?;
     let tbs = lint_ca(issuer.issuer(), &serial, &permit, profile)?;
     tx.store_intent(None, issuer.id(), profile.name(), tbs)?;
-    let intents = tx.commit()?;
-    let [intent] = intents.as_slice() else {
+    let committed = tx.commit()?;
+    let [intent] = committed.certificates.as_slice() else {
         return Err(Fault::Internal("one intent went in, another number came out".into()).into());
     };
     let certificate = issuer.sign(intent)?;

@@ -4,10 +4,10 @@
 
 use std::path::Path;
 
-use protocol::message::{Name, RefusalCode};
+use protocol::message::Name;
 use serde_json::{Value, json};
 
-use super::{Failure, refuse};
+use super::{Failure, no_authority};
 use crate::{
     authority::{self, Authority},
     calendar::UnixTime,
@@ -178,6 +178,9 @@ pub(super) fn sign(
     now: Moment,
 ) -> Result<(), Failure> {
     let (authority, mut ledger, time) = super::revoke::open(store, name, passphrase, now)?;
+    let lock = vault::lock(&authority)?;
+    vault::take_in(&authority, &mut ledger, &lock)?;
+    drop(lock);
     sign_with(store, &authority, &mut ledger, time)
 }
 
@@ -215,8 +218,7 @@ fn load(
 ) -> Result<Vec<Authority>, Failure> {
     let names = match name {
         Some(name) if ledger.authority(name)?.is_none() => {
-            let text = format!("there is no authority {name}; `signer authority list` shows them");
-            return refuse(RefusalCode::AuthorityUnknown, text);
+            return Err(no_authority(name));
         }
         Some(name) => vec![name.clone()],
         None => authority::names(store)?,

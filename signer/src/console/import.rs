@@ -14,7 +14,7 @@ use clap::Args;
 use openssl::x509::X509;
 use protocol::message::{Name, Subject};
 
-use super::Failure;
+use super::{Failure, no_authority};
 use crate::{
     authority::Layout,
     durable,
@@ -118,10 +118,7 @@ fn print(toml: &str) {
 fn subject_of(store: &Path, name: &Name) -> Result<Subject, Failure> {
     let path = Layout::new(store, name).file("ca.crt");
     if !path.exists() {
-        return Err(Failure::Away(format!(
-            "there is no authority {name} in {}; `signer authority list` shows them",
-            store.display()
-        )));
+        return Err(no_authority(name));
     }
     let certificate = X509::from_pem(&durable::read(&path)?).map_err(Fault::from)?;
     Ok(import::subject_of(&certificate))

@@ -11,7 +11,7 @@ use protocol::message::Name;
 use super::{
     Failure,
     import::{self, ImportArguments},
-    now,
+    no_authority, now,
 };
 use crate::{
     authority::{AuthorityConfig, Layout, asn1_time},
@@ -267,10 +267,7 @@ impl Above {
         let layout = Layout::new(store, authority);
         let path = layout.file("ca.crt");
         if !path.exists() {
-            return Err(Fault::Configuration(format!(
-                "there is no authority {authority}; `signer authority list` shows them"
-            ))
-            .into());
+            return Err(no_authority(authority));
         }
         let unreadable =
             |why: &str| Fault::Damaged { what: path.display().to_string(), why: why.to_owned() };

@@ -1,19 +1,20 @@
 //! `signer revoke`: what a root does only on a person's direct command.
 //!
-//! It works beside a running signer, which follows the ledger.
+//! It works beside a running signer, which follows the ledger. What cannot be read stops it before
+//! anything is recorded.
 
 use std::path::Path;
 
-use openssl::x509::X509;
 use protocol::message::{Name, RefusalCode, Serial};
 
-use super::{Failure, RevokeArguments, refuse};
+use super::{
+    Failure, RevokeArguments, check_clock, no_authority, read_certificate, refuse, unusable,
+};
 use crate::{
     audit::Event,
     authority::Authority,
     calendar::UnixTime,
     clock::Moment,
-    durable,
     fault::Fault,
     keys::Secret,
     ledger::{Ledger, Status},
@@ -37,6 +38,7 @@ pub(super) fn revoke(
         (None, None) => return Err(Fault::Internal("neither serial nor certificate".into()).into()),
     };
     let lock = vault::lock(&authority)?;
+    vault::take_in(&authority, &mut ledger, &lock)?;
     let mut tx = ledger.begin(time)?;
     match tx.certificate(authority.id(), &serial)?.map(|row| row.status) {
         None => {
@@ -71,30 +73,19 @@ pub(super) fn open(
 ) -> Result<(Authority, Ledger, UnixTime), Failure> {
     let ledger = Ledger::open(&vault::ledger_path(store))?;
     if ledger.authority(name)?.is_none() {
-        let text = format!("there is no authority {name}; `signer authority list` shows them");
-        return refuse(RefusalCode::AuthorityUnknown, text);
+        return Err(no_authority(name));
     }
-    let floor = ledger.time_floor()?;
-    if now.unix() < floor {
-        let fault = Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() };
-        return Err(fault.into());
-    }
+    let time = check_clock(&ledger, now)?;
     let authority = Authority::load(store, name, &ledger, passphrase)?;
-    Ok((authority, ledger, now.unix()))
+    Ok((authority, ledger, time))
 }
 
 /// The serial of a certificate, which must be the authority's own.
 fn serial_of(path: &Path, authority: &Authority) -> Result<Serial, Failure> {
-    let unusable = |why: &str| {
-        Fault::Configuration(format!("{}: {why}; give the right certificate", path.display()))
-    };
-    let bytes = durable::read(path)?;
-    let certificate = X509::from_pem(&bytes).or_else(|_| X509::from_der(&bytes));
-    let certificate = certificate.map_err(|_| unusable("it holds no certificate"))?;
+    let (certificate, serial) = read_certificate(path)?;
     let issuer = certificate.issuer_name().to_der().map_err(Fault::from)?;
     if issuer != authority.issuer().name {
-        return Err(unusable("another authority issued it").into());
+        return Err(unusable(path, "another authority issued it").into());
     }
-    let serial = certificate.serial_number().to_bn().map_err(Fault::from)?;
-    Ok(Serial::from_magnitude(&serial.to_vec()).map_err(|_| unusable("it has no valid serial"))?)
+    Ok(serial)
 }

@@ -5,13 +5,7 @@
 //! again. The vault may not: a fault ends it with one sentence, and the next start finishes what
 //! was open.
 
-use std::{
-    collections::VecDeque,
-    os::{fd::OwnedFd, unix::net::UnixStream, unix::process::CommandExt as _},
-    path::Path,
-    process::{Child, Command, ExitCode, Stdio},
-    time::Duration,
-};
+use std::{collections::VecDeque, ffi::OsStr, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use nix::{
@@ -20,23 +14,22 @@ use nix::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
-    unistd::User,
 };
 
-use super::{Failure, LogForm, RunArguments, boot_id, now, system_random};
+use super::{
+    Failure, LogForm, RunArguments, boot_id,
+    gate::{self, Running},
+    now, system_random,
+};
 use crate::{
     call::{Call, Reply, Tagged},
-    fault::Fault,
-    framing::{Framed, FramingError},
+    framing::FramingError,
     link_key,
     vault::{Settings, Vault},
 };
 
 /// How often the vault looks for what is due by time alone.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What the gate keeps of the environment: its log level and where the journal is.
-pub(super) const LOG_VARIABLES: [&str; 2] = ["SIGNER_LOG", "JOURNAL_STREAM"];
 
 /// The pause before a gate that ended is started again.
 const GATE_PAUSE_US: i64 = 1_000_000;
@@ -74,10 +67,9 @@ fn stop_signals() -> Result<SignalFd, Failure> {
     Ok(SignalFd::with_flags(&mask, flags).context("cannot listen for signals")?)
 }
 
-/// The gate process and the socket to it.
+/// The gate process, and what it does not take yet.
 struct Gate {
-    child: Child,
-    framed: Framed,
+    process: Running,
     replies: VecDeque<Tagged<Reply>>,
 }
 
@@ -86,38 +78,18 @@ impl Gate {
     fn start(store: &Path, arguments: &RunArguments, log: LogForm) -> Result<Self, Failure> {
         let peer = link_key::paired(store)?;
         let secret = link_key::open_secret(store)?;
-        let (ours, theirs) = UnixStream::pair().context("cannot make a socket for the gate")?;
-        let program = std::env::current_exe().context("cannot find the signer's own program")?;
-        let mut command = Command::new(program);
-        let form = match log {
-            LogForm::Text => "text",
-            LogForm::Json => "json",
-        };
-        command.args(["--log", form, "gate", "--link", &arguments.link.to_string()]);
-        command.args(["--peer", &peer.to_string()]);
-        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(secret));
-        // Whatever our environment holds is not the gate's, but for where it logs.
-        command.env_clear();
-        for name in LOG_VARIABLES {
-            command.envs(std::env::var_os(name).map(|value| (name, value)));
-        }
-        if let Some(name) = &arguments.gate_user {
-            let user = User::from_name(name).context("cannot look up the gate's user")?;
-            let user = user.ok_or_else(|| {
-                Fault::Configuration(format!("--gate-user: there is no user {name} here"))
-            })?;
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-        }
-        let child = command.spawn().context("cannot start the gate")?;
-        let framed = Framed::new(ours).context("cannot use the gate's socket")?;
-        Ok(Self { child, framed, replies: VecDeque::new() })
+        let (link, peer) = (arguments.link.to_string(), peer.to_string());
+        let words = ["gate", "--link", &link, "--peer", &peer].map(OsStr::new);
+        let user = arguments.gate_user.as_deref();
+        let process = gate::start(&words, secret, user, log)?;
+        Ok(Self { process, replies: VecDeque::new() })
     }
 
     /// Reads up to `room` calls; none while the gate does not take its replies, or they would
     /// pile up here.
     fn calls(&mut self, room: usize) -> Result<Vec<Tagged<Call>>, FramingError> {
         match self.replies.is_empty() {
-            true => self.framed.turn()?,
+            true => self.process.framed.turn()?,
             false => self.send()?,
         }
         let mut calls = Vec::new();
@@ -125,7 +97,7 @@ impl Gate {
             return Ok(calls);
         }
         while calls.len() < room {
-            match self.framed.recv::<Tagged<Call>>()? {
+            match self.process.framed.recv::<Tagged<Call>>()? {
                 Some(call) => calls.push(call),
                 None => break,
             }
@@ -135,21 +107,13 @@ impl Gate {
 
     fn send(&mut self) -> Result<(), FramingError> {
         while let Some(reply) = self.replies.front() {
-            match self.framed.send(reply) {
+            match self.process.framed.send(reply) {
                 Ok(()) => drop(self.replies.pop_front()),
                 Err(FramingError::Full { .. }) => break,
                 Err(error) => return Err(error),
             }
         }
-        self.framed.turn()
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        // It holds nothing that needs a gentle end; without this it would linger as a zombie.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.framed.turn()
     }
 }
 
@@ -193,7 +157,8 @@ impl Loop<'_> {
         let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
         let mut fds = vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals), PollFlags::POLLIN)];
         if let Some(gate) = &self.gate {
-            fds.push(PollFd::new(gate.framed.fd(), gate.framed.interest()));
+            let framed = &gate.process.framed;
+            fds.push(PollFd::new(framed.fd(), framed.interest()));
         }
         fds.extend(self.vault.bell().map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
@@ -251,10 +216,12 @@ impl Loop<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::net::UnixStream, process::Command};
+
     use protocol::message::{Answer, SignerStatus};
 
     use super::*;
-    use crate::vault::BATCH_MAX;
+    use crate::{framing::Framed, vault::BATCH_MAX};
 
     #[test]
     fn the_vault_hands_the_secret_over_unread() {
@@ -271,7 +238,8 @@ mod tests {
     fn gate_that_reads_no_reply_is_asked_for_no_more_calls() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = Command::new("true").spawn().unwrap();
-        let mut gate = Gate { child, framed: Framed::new(ours).unwrap(), replies: VecDeque::new() };
+        let process = Running { child, framed: Framed::new(ours).unwrap() };
+        let mut gate = Gate { process, replies: VecDeque::new() };
         let mut captured = Framed::new(theirs).unwrap();
         let mut served = 0;
         // It calls as fast as it can and never receives.

@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use protocol::message::{Name, RefusalCode, Serial};
+use protocol::message::{Name, Serial};
 
-use super::{Failure, Passphrase, refuse};
+use super::{Failure, Passphrase, no_authority};
 use crate::{
     authority::Layout,
     calendar::DAY_S,
@@ -226,11 +226,7 @@ fn chosen(ledger: &Ledger, name: Option<&Name>) -> Result<Vec<(Name, AuthorityId
     for name in names {
         match ledger.authority(&name)? {
             Some(id) => chosen.push((name, id)),
-            None => {
-                let text =
-                    format!("there is no authority {name}; `signer authority list` shows them");
-                return refuse(RefusalCode::AuthorityUnknown, text);
-            }
+            None => return Err(no_authority(&name)),
         }
     }
     Ok(chosen)

@@ -14,7 +14,7 @@ use openssl::bn::BigNum;
 use protocol::message::{Digest, Name, RevocationReason, Serial};
 use serde_json::{Value, json};
 
-use super::{Failure, RevokeArguments, refuse, store::progress::Progress};
+use super::{Failure, RevokeArguments, no_authority, store::progress::Progress};
 use crate::{
     audit::Event,
     authority::{self, Authority, Layout, newcerts::Copies},
@@ -47,8 +47,8 @@ pub(super) fn revoke(
         files => Search::files(files)?,
     };
     let names = names(store, &ledger, arguments.authority.as_ref())?;
-    let mut report = Report::new(as_json, arguments.dry_run);
     if arguments.dry_run {
+        let mut report = Report::new(as_json, true);
         for (name, id) in names {
             let layout = Layout::new(store, &name);
             look_through(
@@ -65,11 +65,15 @@ pub(super) fn revoke(
         report.finish(&[]);
         return Ok(());
     }
-    // All keys first: a wrong passphrase must not be found half-way.
+    // All keys and indexes first: a wrong passphrase or a damaged line must not be found half-way.
     let mut opened = Vec::new();
     for (name, _) in &names {
-        opened.push(super::revoke::open(store, name, passphrase, now)?);
+        let (authority, mut writer, time) = super::revoke::open(store, name, passphrase, now)?;
+        let lock = vault::lock(&authority)?;
+        vault::take_in(&authority, &mut writer, &lock)?;
+        opened.push((authority, writer, time));
     }
+    let mut report = Report::new(as_json, false);
     let mut crls = Vec::new();
     for (authority, mut writer, time) in opened {
         let mut waiting: Vec<Serial> = Vec::new();
@@ -94,7 +98,8 @@ pub(super) fn revoke(
         )?;
         revoked += revoke_chunk(&mut writer, &authority, &waiting, time)?;
         report.revoked += revoked;
-        if revoked > 0 || has_unlisted(&writer, id)? {
+        // A run that was cut off may have revoked what no CRL has yet.
+        if revoked > 0 || writer.lacks_changes(id)? {
             let lock = vault::lock(&authority)?;
             vault::settle(&authority, &mut writer, vault::random_octets(random)?, &lock)?;
             drop(lock);
@@ -121,19 +126,9 @@ fn names(
         }
     }
     match wanted {
-        Some(wanted) if names.is_empty() => {
-            let text =
-                format!("there is no authority {wanted}; `signer authority list` shows them");
-            refuse(protocol::message::RefusalCode::AuthorityUnknown, text)
-        }
+        Some(wanted) if names.is_empty() => Err(no_authority(wanted)),
         _ => Ok(names),
     }
-}
-
-/// Whether the newest CRL lacks a revocation, as after a run that was cut off.
-fn has_unlisted(ledger: &Ledger, id: AuthorityId) -> Result<bool, Fault> {
-    let listed = ledger.newest_crl(id)?.map(|crl| crl.last_revocation);
-    Ok(listed.is_some_and(|listed| listed < ledger.last_revocation(id).unwrap_or(listed)))
 }
 
 fn revoke_chunk(
@@ -273,6 +268,12 @@ impl Search {
 
 //------------ Saying --------------------------------------------------------
 
+/// A part of the one line of JSON; if the reader is gone there is nobody to tell.
+fn write(part: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(part.as_bytes());
+}
+
 /// Says what is found as it is found, so that nothing is kept.
 struct Report {
     as_json: bool,
@@ -288,7 +289,7 @@ impl Report {
     fn new(as_json: bool, dry_run: bool) -> Self {
         let progress = Progress::new("certificates looked at");
         if as_json {
-            say!("{{\"dry_run\":{dry_run},\"certificates\":[");
+            write(&format!("{{\"dry_run\":{dry_run},\"certificates\":["));
         }
         Self { as_json, dry_run, looked_at: 0, weak: 0, revoked: 0, unreadable: 0, progress }
     }
@@ -309,7 +310,7 @@ impl Report {
                 "not_after": row.not_after.to_string(),
                 "why": why,
             });
-            say!("{comma}{value}");
+            write(&format!("{comma}{value}"));
         } else {
             let (serial, not_after, subject) = (&row.serial, row.not_after, &row.subject);
             say!("{authority}  {serial}  until {not_after}  {subject}  {why}");

@@ -5,7 +5,6 @@
 //! [`Gate`] knows. Not one request is looked at before the whole bundle was found to be the paired
 //! frontend's and the vault has taken its number. Memory is bounded by a record, a message and
 //! the requests in work, whatever the size of the bundle.
-#![expect(clippy::disallowed_methods, reason = "driver: reads the clocks of the gate process")]
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,23 +13,25 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
     process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use nix::poll::{PollFd, PollTimeout, poll};
+use nix::poll::PollFd;
 use protocol::{
     bounded::Text,
     bundle::{BadBundle, BundleError, Head, Reader, Writer},
     message::{Answer, Catalogue, CrlPiece, CrlScope, FetchCrl, Message as _, Name, Request},
     secure::{Entropy, Pairing, PublicKey, SecretKey},
     session::Side,
-    time::Instant,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
-use super::{Action, Gate};
+use super::{
+    Action, Gate,
+    pump::{self, Clock},
+};
 use crate::{
     call::{Call, Reply, Tagged},
     framing::{Framed, FramingError},
@@ -154,7 +155,7 @@ pub fn run(input: &Path, entropy: &Entropy) -> anyhow::Result<ExitCode> {
     };
     vault.send(&said)?;
     while vault.wants_write() {
-        wait(&[PollFd::new(vault.fd(), vault.interest())], None)?;
+        wait(&mut [PollFd::new(vault.fd(), vault.interest())], None)?;
         vault.turn()?;
     }
     Ok(ExitCode::SUCCESS)
@@ -197,7 +198,7 @@ fn serve(
         wishes: Wishes::default(),
         read_all: false,
         outcome: Outcome::default(),
-        started: std::time::Instant::now(),
+        clock: Clock::start(),
     };
     driver.run()
 }
@@ -215,7 +216,7 @@ struct Driver<'v> {
     wishes: Wishes,
     read_all: bool,
     outcome: Outcome,
-    started: std::time::Instant,
+    clock: Clock,
 }
 
 impl Driver<'_> {
@@ -283,14 +284,7 @@ impl Driver<'_> {
     /// Moves what can be moved; whether anything came.
     fn turn(&mut self) -> Result<bool, Stop> {
         let mut moved = false;
-        while self.intake.has_room() {
-            let Some((tag, job)) = self.jobs.pop_front() else { break };
-            if let Err(full) = self.intake.submit(tag, job) {
-                self.jobs.push_front((full.tag, full.job));
-                break;
-            }
-        }
-        self.intake.turn(self.now()).context("CSRs and keys cannot be vetted")?;
+        pump::turn_intake(&mut self.intake, &mut self.jobs, self.clock.now())?;
         while let Some((tag, outcome)) = self.intake.poll_verdict() {
             moved = true;
             let action = self.gate.on_verdict(tag, outcome);
@@ -312,7 +306,7 @@ impl Driver<'_> {
             let Told::Reply(reply) = told else { return Err(Stop::Alone) };
             let tag = reply.tag;
             let waits = self.gate.pending();
-            let action = self.gate.on_reply(reply, unix_s());
+            let action = self.gate.on_reply(reply, pump::unix_s());
             if action.is_none() && self.gate.pending() < waits {
                 tracing::warn!(tag, "the vault does not answer this one now");
             }
@@ -355,17 +349,12 @@ impl Driver<'_> {
     }
 
     fn wait(&self) -> Result<(), Stop> {
-        let timeout = self.intake.poll_timeout().map(|at| at.saturating_since(self.now()));
+        let timeout = self.intake.poll_timeout().map(|at| at.saturating_since(self.clock.now()));
         let mut fds = vec![PollFd::new(self.vault.fd(), self.vault.interest())];
         if let Some((fd, flags)) = self.intake.fd() {
             fds.push(PollFd::new(fd, flags));
         }
-        wait(&fds, timeout)
-    }
-
-    fn now(&self) -> Instant {
-        let micros = self.started.elapsed().as_micros();
-        Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+        wait(&mut fds, timeout)
     }
 }
 
@@ -436,7 +425,7 @@ fn hear(vault: &mut Framed) -> Result<Told, Stop> {
         if let Some(told) = vault.recv().map_err(gone)? {
             return Ok(told);
         }
-        wait(&[PollFd::new(vault.fd(), vault.interest())], None)?;
+        wait(&mut [PollFd::new(vault.fd(), vault.interest())], None)?;
     }
 }
 
@@ -450,23 +439,8 @@ fn gone(error: FramingError) -> Stop {
     Stop::Alone
 }
 
-fn wait(fds: &[PollFd<'_>], timeout: Option<Duration>) -> Result<(), Stop> {
-    let timeout = match timeout {
-        // Rounded up, so that a timer is due when we wake.
-        Some(duration) => {
-            PollTimeout::try_from(duration + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX)
-        }
-        None => PollTimeout::NONE,
-    };
-    let mut fds = fds.to_vec();
-    match poll(&mut fds, timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(errno) => Err(Stop::Process(anyhow::Error::new(errno).context("cannot wait"))),
-    }
-}
-
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<(), Stop> {
+    Ok(pump::wait(fds, timeout).context("cannot wait")?)
 }
 
 #[cfg(test)]

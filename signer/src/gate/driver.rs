@@ -1,7 +1,7 @@
-//! Moves bytes between the cable, the intake and the vault; owns the gate's clocks.
+//! Moves bytes between the cable, the intake and the vault.
 //!
 //! It never waits for one of them alone, and it ends when the vault is gone.
-#![expect(clippy::disallowed_methods, reason = "driver: reads the clocks of the gate process")]
+#![expect(clippy::disallowed_methods, reason = "driver: a random id for each boot of the gate")]
 
 use std::{
     collections::VecDeque,
@@ -9,21 +9,23 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
     process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use nix::poll::{PollFd, PollTimeout, poll};
+use nix::poll::PollFd;
 use protocol::{
     bounded::Text,
     message::{Answer, Message as _, Request},
     port::{Cable, CableEvent, PortSpec},
     secure::{Entropy, Pairing, PublicKey, SecretKey},
     session::{Event, SendError, Side},
-    time::Instant,
 };
 
-use super::{Action, Gate, PENDING_MAX};
+use super::{
+    Action, Gate, PENDING_MAX,
+    pump::{self, Clock},
+};
 use crate::{
     call::{Call, Reply, Tagged},
     framing::{Framed, FramingError},
@@ -53,7 +55,7 @@ pub fn run(link: PortSpec, peer: PublicKey, entropy: Entropy) -> anyhow::Result<
         outbox: Outbox::default(),
         calls: VecDeque::new(),
         jobs: VecDeque::new(),
-        started: std::time::Instant::now(),
+        clock: Clock::start(),
         left: Left::default(),
     }
     .run()
@@ -79,7 +81,7 @@ struct Driver {
     calls: VecDeque<Tagged<Call>>,
     /// Jobs that the intake did not take yet; the gate bounds them by [`PENDING_MAX`].
     jobs: VecDeque<(u64, Job)>,
-    started: std::time::Instant,
+    clock: Clock,
     /// Whether events of the cable, or replies of the vault, were left for want of room.
     left: Left,
 }
@@ -111,7 +113,7 @@ impl Driver {
     }
 
     fn wait(&mut self) -> anyhow::Result<()> {
-        let now = self.now();
+        let now = self.clock.now();
         let cable_in = self.cable.timeout();
         let intake_in = self.intake.poll_timeout().map(|at| at.saturating_since(now));
         // Nothing rings for what was left; it is fetched as soon as there is room again.
@@ -119,12 +121,6 @@ impl Driver {
             self.left.events && self.has_room() || self.left.replies && self.outbox.has_room();
         let fetch_in = fetch.then_some(Duration::ZERO);
         let timeout = cable_in.into_iter().chain(intake_in).chain(fetch_in).min();
-        let timeout = match timeout {
-            // Rounded up, so that a timer is due when we wake.
-            Some(duration) => PollTimeout::try_from(duration + Duration::from_micros(999))
-                .unwrap_or(PollTimeout::MAX),
-            None => PollTimeout::NONE,
-        };
         let mut fds = vec![PollFd::new(self.vault.fd(), self.vault.interest())];
         if let Some((fd, flags)) = self.cable.fd() {
             fds.push(PollFd::new(fd, flags));
@@ -132,10 +128,7 @@ impl Driver {
         if let Some((fd, flags)) = self.intake.fd() {
             fds.push(PollFd::new(fd, flags));
         }
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno).context("cannot wait for the cable"),
-        }
+        pump::wait(&mut fds, timeout).context("cannot wait for the cable")
     }
 
     /// Whether more is to be taken from the cable: not while requests or answers pile up, since a
@@ -219,14 +212,7 @@ impl Driver {
     }
 
     fn turn_intake(&mut self) -> anyhow::Result<()> {
-        while self.intake.has_room() {
-            let Some((tag, job)) = self.jobs.pop_front() else { break };
-            if let Err(full) = self.intake.submit(tag, job) {
-                self.jobs.push_front((full.tag, full.job));
-                break;
-            }
-        }
-        self.intake.turn(self.now()).context("CSRs and keys cannot be vetted")
+        pump::turn_intake(&mut self.intake, &mut self.jobs, self.clock.now())
     }
 
     /// Exchanges calls and replies; false when the vault is gone.
@@ -253,7 +239,7 @@ impl Driver {
         while self.outbox.has_room() {
             match self.vault.recv::<Tagged<Reply>>() {
                 Ok(Some(reply)) => {
-                    let action = self.gate.on_reply(reply, unix_s());
+                    let action = self.gate.on_reply(reply, pump::unix_s());
                     self.act(action);
                 }
                 Ok(None) => {
@@ -281,11 +267,6 @@ impl Driver {
         if sent {
             self.cable.turn();
         }
-    }
-
-    fn now(&self) -> Instant {
-        let micros = self.started.elapsed().as_micros();
-        Instant::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 }
 
@@ -316,8 +297,4 @@ impl Outbox {
     fn clear(&mut self) {
         *self = Self::default();
     }
-}
-
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

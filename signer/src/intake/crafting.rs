@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use openssl::{
+    bn::{BigNum, BigNumContext, BigNumRef},
     ec::{EcGroup, EcKey},
     nid::Nid,
     pkey::{PKey, Private},
@@ -18,6 +19,22 @@ pub(super) static P256: LazyLock<PKey<Private>> = LazyLock::new(|| ec(Nid::X9_62
 pub(super) fn ec(curve: Nid) -> PKey<Private> {
     let group = EcGroup::from_curve_name(curve).unwrap();
     PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+}
+
+pub(super) fn number(decimal: &str) -> BigNum {
+    BigNum::from_dec_str(decimal).unwrap()
+}
+
+pub(super) fn prime(bits: i32) -> BigNum {
+    let mut prime = BigNum::new().unwrap();
+    prime.generate_prime(bits, false, None, None).unwrap();
+    prime
+}
+
+pub(super) fn product(a: &BigNumRef, b: &BigNumRef) -> BigNum {
+    let mut product = BigNum::new().unwrap();
+    product.checked_mul(a, b, &mut BigNumContext::new().unwrap()).unwrap();
+    product
 }
 
 pub(super) fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {

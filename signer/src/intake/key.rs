@@ -7,7 +7,7 @@
 use std::{fmt, sync::LazyLock};
 
 use openssl::{
-    bn::{BigNum, BigNumContext, BigNumRef},
+    bn::{BigNum, BigNumContext},
     ec::{EcGroup, EcKey, EcPoint},
     error::ErrorStack,
     nid::Nid,
@@ -159,8 +159,8 @@ impl PublicKey {
     }
 }
 
-const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
-const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
+pub(crate) const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
+pub(crate) const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 const ED25519: &str = "1.3.101.112";
 
 /// A named curve of RFC 5480 2.1.1.1.
@@ -207,11 +207,6 @@ fn check_rsa(key: &RsaRef<Public>) -> Result<KeyKind, Refusal> {
     Ok(KeyKind::Rsa { bits })
 }
 
-/// What makes an RSA modulus easy to factor, in words.
-pub(super) fn modulus_flaw(modulus: &BigNumRef) -> Result<Option<String>, ErrorStack> {
-    Ok(modulus::flaw(modulus)?.map(|flaw| flaw.to_string()))
-}
-
 fn weak(text: impl Into<String>) -> Refusal {
     Refusal::new(RefusalCode::KeyWeak, text)
 }
@@ -226,26 +221,11 @@ mod tests {
     use openssl::ec::Asn1Flag;
 
     use super::*;
-
-    fn number(decimal: &str) -> BigNum {
-        BigNum::from_dec_str(decimal).unwrap()
-    }
+    use crate::intake::crafting::{number, prime, product};
 
     fn rsa_spki(n: BigNum, e: BigNum) -> Vec<u8> {
         let rsa = Rsa::from_public_components(n, e).unwrap();
         PKey::from_rsa(rsa).unwrap().public_key_to_der().unwrap()
-    }
-
-    fn prime(bits: i32) -> BigNum {
-        let mut prime = BigNum::new().unwrap();
-        prime.generate_prime(bits, false, None, None).unwrap();
-        prime
-    }
-
-    fn product(a: &BigNumRef, b: &BigNumRef) -> BigNum {
-        let mut product = BigNum::new().unwrap();
-        product.checked_mul(a, b, &mut BigNumContext::new().unwrap()).unwrap();
-        product
     }
 
     fn refused(spki: &[u8]) -> String {
@@ -389,13 +369,6 @@ mod tests {
         ];
         let written = ["rsa:3072", "ec:P-256", "ec:P-384", "ec:P-521", "ed25519"];
         assert_eq!(kinds.map(|kind| kind.to_string()), written);
-    }
-
-    #[test]
-    fn modulus_flaw_says_for_openpgp_keys_what_it_says_for_others() {
-        let flawed = product(&number("3"), &prime(512));
-        assert!(modulus_flaw(&flawed).unwrap().unwrap().contains("factor 3"));
-        assert_eq!(modulus_flaw(&product(&prime(512), &prime(512))).unwrap(), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod extensions;
 mod purposes;
 
 pub(super) use extensions::ENCIPHERMENTS;
-pub(super) use purposes::{EMAIL_PROTECTION, purpose_name};
+pub(super) use purposes::{EMAIL_PROTECTION, VALIDITY_RULES, purpose_name};
 
 /// What the checks made of a profile's texts.
 #[derive(Clone, Debug, Default)]
@@ -336,8 +336,8 @@ fn check_name_constraints(config: &NameConstraintsConfig, finder: &mut Finder) -
 
 const CURVES: [&str; 3] = ["P-256", "P-384", "P-521"];
 const NAME_TYPES: [&str; 5] = ["dns", "ip", "email", "uri", "xmpp"];
-/// 40 years of 365.25 days.
-const DAYS_MAX: u32 = 14_610;
+/// 40 years of 365.25 days: no authority here lives longer.
+pub(crate) const DAYS_MAX: u32 = 14_610;
 const KEEP_DAYS_MAX: u32 = 36_525;
 const PATTERN_SIZE_MAX: usize = 256 * 1024;
 const PATTERN_LENGTH_MAX: usize = 1024;

@@ -47,8 +47,6 @@ pub struct Imported {
     pub config: ProfileConfig,
     /// What is not in it, or not as it was, in the order of the file.
     pub left_out: Vec<LeftOut>,
-    /// Where the old authority keeps its files.
-    pub paths: CaPaths,
 }
 
 /// Something that the profile does not say, or says differently.
@@ -77,22 +75,6 @@ impl std::fmt::Display for LeftOut {
             false => write!(f, "line {line}: {wider}{key} = {}: {why}", value.escape_debug()),
         }
     }
-}
-
-/// Where an authority of `openssl ca` keeps its files, as the configuration file says it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are openssl's")]
-pub struct CaPaths {
-    pub dir: Option<String>,
-    pub database: Option<String>,
-    pub serial: Option<String>,
-    pub crlnumber: Option<String>,
-    pub certificate: Option<String>,
-    pub private_key: Option<String>,
-    pub new_certs_dir: Option<String>,
-    pub certs: Option<String>,
-    pub crl: Option<String>,
-    pub crl_dir: Option<String>,
 }
 
 /// Why no profile can be made, and the line.
@@ -207,7 +189,7 @@ pub fn import(bytes: &[u8], source: &Source<'_>) -> Result<Imported, ImportError
         .map_err(|error| unusable(error.to_string().trim().replace('\n', " ")))?;
     let name = "imported".parse().map_err(|_| unusable("it has no name".into()))?;
     Profile::parse(name, &toml).map_err(|why| unusable(why.to_string()))?;
-    Ok(Imported { toml, config, left_out: report.left_out, paths: ca.paths })
+    Ok(Imported { toml, config, left_out: report.left_out })
 }
 
 /// The subject of a CA certificate, as `match` compares with it. Attributes that subjects here

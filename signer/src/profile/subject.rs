@@ -42,7 +42,8 @@ impl Profile {
         Ok(())
     }
 
-    /// Control: `subject-allowed`, `subject-required`, `subject-fixed`, `subject-pattern`.
+    /// Control: `subject-allowed`, `subject-required`, `subject-fixed`, `subject-pattern`,
+    /// `ca-subject`.
     pub(super) fn permit_subject(&self, wish: &Wish) -> Result<(), Refusal> {
         if wish.subject.is_empty() && wish.names.is_empty() {
             return refuse(

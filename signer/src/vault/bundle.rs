@@ -72,10 +72,7 @@ impl Vault {
     pub fn sign_crls_of_bundle(&mut self, now: Moment) -> Result<(), Fault> {
         let mut names = Vec::new();
         for authority in self.authorities.values().filter(|one| one.signs_unattended()) {
-            let id = authority.id();
-            let covered = self.ledger.newest_crl(id)?.map(|newest| newest.last_revocation);
-            let last = self.ledger.last_revocation(id)?;
-            if covered.is_none_or(|covered| covered < last) {
+            if self.ledger.lacks_changes(authority.id())? {
                 names.push(authority.name().clone());
             }
         }

@@ -23,7 +23,6 @@ mod round;
 mod transfers;
 
 pub(super) use files::follow;
-pub(crate) use files::write_number;
 pub(crate) use outlook::{Due, outlook};
 use round::{Cache, sign};
 use transfers::Transfers;
@@ -124,7 +123,7 @@ impl Vault {
         let Some(newest) = self.ledger.newest_crl(authority.id())? else { return Ok(true) };
         let pause_s = i64::try_from(newest.entries / ENTRIES_PER_SECOND).unwrap_or(i64::MAX);
         let rested = now.0.saturating_sub(newest.this_update.0) >= pause_s.min(REVOCATION_WAIT_S);
-        Ok(rested && self.ledger.last_revocation(authority.id())? > newest.last_revocation)
+        Ok(rested && self.ledger.lacks_changes(authority.id())?)
     }
 
     /// Signs every CRL whose time has come.

@@ -382,17 +382,32 @@ pub fn rebuild(store: &Path, authority: &Authority, random: [u8; 8]) -> Result<u
     Ok(salvaged + restored)
 }
 
+/// Takes in what other programs wrote to the index, at the console, which holds the files' lock.
+/// Whoever records something at an authority does this first: an index that cannot be read stops
+/// the command before anything is changed, and what `openssl ca` just did is known.
+pub(crate) fn take_in(
+    authority: &Authority,
+    ledger: &mut Ledger,
+    _lock: &Lock,
+) -> Result<(), Fault> {
+    let layout = authority.layout();
+    let left = Left::noted(&ledger.files_at(authority.id())?);
+    if index::metadata(layout)?.is_some_and(|now| left.stamp.is_of(&now)) {
+        return Ok(()); // nobody wrote it since us
+    }
+    adopt(authority.name(), layout, authority.id(), ledger, Some(&left)).map(|_| ())
+}
+
 /// Brings an authority's files to the ledger's state, at the console, which holds their lock.
 pub(crate) fn settle(
     authority: &Authority,
     ledger: &mut Ledger,
     random: [u8; 8],
-    _lock: &Lock,
+    lock: &Lock,
 ) -> Result<(), Fault> {
-    let at = ledger.files_at(authority.id())?;
-    let left = Left::noted(&at);
-    adopt(authority.name(), authority.layout(), authority.id(), ledger, Some(&left))?;
-    bring_forward(authority, ledger, at.certificate, random).map(|_| ())
+    take_in(authority, ledger, lock)?;
+    let after = ledger.files_at(authority.id())?.certificate;
+    bring_forward(authority, ledger, after, random).map(|_| ())
 }
 
 fn bring_forward(
@@ -404,9 +419,9 @@ fn bring_forward(
     let (layout, id) = (authority.layout(), authority.id());
     let restored = newcerts::restore(layout, id, ledger, after)?;
     let left = index::rewrite(layout, id, ledger)?;
-    let (counter, crl_number) = ledger.counters(id)?;
+    let (counter, _) = ledger.counters(id)?;
     index::write_serial(layout, counter, random)?;
-    super::crl::write_number(authority, crl_number)?;
+    super::crl::follow(authority, ledger)?;
     sync_authority(layout)?;
     let time = ledger.time_floor()?;
     let tx = ledger.begin(time)?;

@@ -40,7 +40,7 @@ impl Task {
     fn serial(&self) -> Option<Serial> {
         match self {
             Self::Certificate { intent, .. } => Some(intent.serial().clone()),
-            Self::OpenPgp { intent, .. } => match &intent.job {
+            Self::OpenPgp { intent, .. } => match intent.job() {
                 OpenPgpJob::Certify { user_ids, .. } => user_ids.first()?.serial.clone(),
                 OpenPgpJob::Revoke { .. } => None,
             },

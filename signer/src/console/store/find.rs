@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use openssl::x509::{CrlStatus, X509, X509Crl};
+use openssl::x509::{CrlStatus, X509Crl};
 use protocol::message::{CrlScope, Name, Serial};
 use serde::Serialize;
 
@@ -18,8 +18,7 @@ use crate::{
         Layout, index,
         newcerts::{self, Copies, Place},
     },
-    console::Failure,
-    durable,
+    console::{Failure, read_certificate},
     fault::Fault,
     ledger::{AuthorityId, CertificateRow, Ledger, Status},
     vault,
@@ -54,10 +53,11 @@ struct Found {
 pub(super) fn find(store: &Path, arguments: &FindArguments, json: bool) -> Result<(), Failure> {
     let ledger = Ledger::open(&vault::ledger_path(store))?;
     let certificate = arguments.cert.as_deref().map(read_certificate).transpose()?;
-    let serial = match (&arguments.serial, &certificate) {
-        (Some(serial), _) => Some(serial.clone()),
-        (None, Some((_, serial))) => Some(serial.clone()),
-        (None, None) => None,
+    let (der, serial) = match certificate {
+        Some((certificate, serial)) => {
+            (Some(certificate.to_der().map_err(Fault::from)?), Some(serial))
+        }
+        None => (None, arguments.serial.clone()),
     };
     let mut rows: Vec<(Name, AuthorityId, CertificateRow)> = Vec::new();
     for (name, id) in chosen(&ledger, arguments.authority.as_ref())? {
@@ -68,13 +68,13 @@ pub(super) fn find(store: &Path, arguments: &FindArguments, json: bool) -> Resul
         };
         // Another authority may have the same serial.
         let is_meant = |row: &CertificateRow| {
-            certificate.as_ref().is_none_or(|(der, _)| row.der.is_empty() || row.der == *der)
+            der.as_ref().is_none_or(|der| row.der.is_empty() || row.der == *der)
         };
         rows.extend(found.into_iter().filter(is_meant).map(|row| (name.clone(), id, row)));
     }
     if rows.is_empty() {
         return Err(Failure::Away(match (&serial, &arguments.subject) {
-            (Some(serial), _) if certificate.is_some() => format!(
+            (Some(serial), _) if der.is_some() => format!(
                 "no authority here has issued this certificate with serial {serial}; compare it \
                  with `signer store find {serial}`"
             ),
@@ -104,20 +104,6 @@ pub(super) fn find(store: &Path, arguments: &FindArguments, json: bool) -> Resul
         }
     }
     Ok(())
-}
-
-/// A certificate in PEM or DER, and its serial.
-fn read_certificate(path: &Path) -> Result<(Vec<u8>, Serial), Failure> {
-    let unusable = |why: &str| {
-        Fault::Configuration(format!("{}: {why}; give the right certificate", path.display()))
-    };
-    let bytes = durable::read(path)?;
-    let certificate = X509::from_pem(&bytes).or_else(|_| X509::from_der(&bytes));
-    let certificate = certificate.map_err(|_| unusable("it holds no certificate"))?;
-    let serial = certificate.serial_number().to_bn().map_err(Fault::from)?;
-    let serial =
-        Serial::from_magnitude(&serial.to_vec()).map_err(|_| unusable("it has no valid serial"))?;
-    Ok((certificate.to_der().map_err(Fault::from)?, serial))
 }
 
 /// The stored copy on standard output; the ledger's, where none is right.

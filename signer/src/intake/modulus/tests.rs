@@ -3,25 +3,10 @@
 use openssl::bn::MsbOption;
 
 use super::*;
-
-fn number(decimal: &str) -> BigNum {
-    BigNum::from_dec_str(decimal).unwrap()
-}
+use crate::intake::crafting::{number, prime, product};
 
 fn word(value: u32) -> BigNum {
     BigNum::from_u32(value).unwrap()
-}
-
-fn prime(bits: i32) -> BigNum {
-    let mut prime = BigNum::new().unwrap();
-    prime.generate_prime(bits, false, None, None).unwrap();
-    prime
-}
-
-fn product(a: &BigNumRef, b: &BigNumRef) -> BigNum {
-    let mut product = BigNum::new().unwrap();
-    product.checked_mul(a, b, &mut BigNumContext::new().unwrap()).unwrap();
-    product
 }
 
 fn sum(a: &BigNumRef, b: &BigNumRef) -> BigNum {

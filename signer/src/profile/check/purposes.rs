@@ -50,13 +50,14 @@ pub(in crate::profile) fn purpose_name(oid: &str) -> &str {
 }
 
 /// The longest validity that a purpose may have, by date of issue.
-struct ValidityRule {
-    purpose: &'static str,
-    deviation: &'static Deviation,
-    steps: &'static [(&'static str, u32)],
+pub(in crate::profile) struct ValidityRule {
+    pub(in crate::profile) purpose: &'static str,
+    pub(in crate::profile) deviation: &'static Deviation,
+    /// From which date on the most days.
+    pub(in crate::profile) steps: &'static [(&'static str, u32)],
 }
 
-const VALIDITY_RULES: [ValidityRule; 4] = [
+pub(in crate::profile) const VALIDITY_RULES: [ValidityRule; 4] = [
     ValidityRule {
         purpose: SERVER_AUTH,
         deviation: &VALIDITY_TLS,

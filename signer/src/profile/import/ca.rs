@@ -1,9 +1,9 @@
-//! The section of an authority: digest, days, policy, and where its files are.
+//! The section of an authority: digest, days and policy.
 
 use protocol::message::{AttributeType, Subject};
 
 use super::{
-    CaPaths, ImportError, ImportFault, Report, Source,
+    ImportError, ImportFault, Report, Source,
     conf::{Conf, DEFAULT, Entry},
     names::oid_of,
 };
@@ -25,7 +25,6 @@ pub(super) struct CaSection {
     /// Subjects have addresses by the time that `email:copy` looks for them.
     pub(super) has_emails: bool,
     pub(super) extensions: Option<Extensions>,
-    pub(super) paths: CaPaths,
 }
 
 /// `default_days`.
@@ -88,7 +87,6 @@ impl CaSection {
             copy,
             has_emails: has_emails || order == Order::AsAsked,
             extensions: reader.extensions(source)?,
-            paths: reader.paths()?,
             name: name.clone(),
         };
         reader.drop_email(&mut ca, report)?;
@@ -275,26 +273,6 @@ impl<'a> Reader<'a> {
             report.left(entry.line, "msie_hack", entry.value()?, why);
         }
         Ok(())
-    }
-
-    fn paths(&self) -> Result<CaPaths, ImportError> {
-        // A path that nobody can know is only of interest to whoever asks for it.
-        let path = |key: &str| {
-            let entry: Option<&Entry> = self.conf.lookup(self.name, key);
-            entry.and_then(|entry| entry.value().ok()).map(str::to_owned)
-        };
-        Ok(CaPaths {
-            dir: path("dir"),
-            database: path("database"),
-            serial: path("serial"),
-            crlnumber: path("crlnumber"),
-            certificate: path("certificate"),
-            private_key: path("private_key"),
-            new_certs_dir: path("new_certs_dir"),
-            certs: path("certs"),
-            crl: path("crl"),
-            crl_dir: path("crl_dir"),
-        })
     }
 }
 

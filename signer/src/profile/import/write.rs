@@ -12,7 +12,8 @@ use super::{
     extensions::{Extensions, Names},
 };
 use crate::profile::{
-    DEVIATIONS, Deviation, Encoding, Order, Presence, ProfileConfig, check::check,
+    DAYS_MAX, DEVIATIONS, Deviation, Encoding, Order, Presence, ProfileConfig,
+    check::{VALIDITY_RULES, check, purpose_name},
 };
 
 /// A profile about to be written.
@@ -271,10 +272,12 @@ fn caps(
     let unruled = is_ca || purposes.is_empty() || purposes.contains(&"anyExtendedKeyUsage");
     let mut rows: Vec<(&str, u32)> = vec![("2020-01-01", DAYS_MAX)];
     let mut rules = Vec::new();
-    for (purpose, clause, steps) in VALIDITY_RULES {
-        if !unruled && purposes.contains(&purpose) {
-            rules.push(clause);
-            rows = if steps.len() > 1 { lower(steps, &rows) } else { lower(&rows, steps) };
+    for rule in VALIDITY_RULES {
+        if !unruled && purposes.contains(&purpose_name(rule.purpose)) {
+            rules.push(rule.deviation.clause);
+            // A day less than the rule has, which counts both ends.
+            let steps: Vec<_> = rule.steps.iter().map(|(from, most)| (*from, most - 1)).collect();
+            rows = if steps.len() > 1 { lower(&steps, &rows) } else { lower(&rows, &steps) };
         }
     }
     if let Some(days) = ca.days {
@@ -339,11 +342,6 @@ fn types(names: Names, ca: &CaSection, report: &mut Report) -> &'static [&'stati
     }
 }
 
-/// The name that a profile has for a purpose, else its identifier.
-fn purpose_name(oid: &str) -> &str {
-    crate::profile::check::purpose_name(oid)
-}
-
 /// The lines of a TOML file.
 #[derive(Default)]
 struct Lines(String);
@@ -375,18 +373,3 @@ impl Lines {
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
-
-/// The longest validity of a purpose by date of issue, one day less than the rule where both ends
-/// count; with the clause.
-const VALIDITY_RULES: [(&str, &str, &[Cap]); 4] = [
-    ("serverAuth", "TLS BR 6.3.2", &[("2026-03-15", 199), ("2027-03-15", 99), ("2029-03-15", 46)]),
-    ("emailProtection", "S/MIME BR 6.3.2", &[("2023-09-01", 824)]),
-    ("codeSigning", "Code Signing BR 6.3.2", &[("2026-03-01", 459)]),
-    ("timeStamping", "Code Signing BR 6.3.2", &[("2026-03-01", 4_105)]),
-];
-
-/// From which date on so many days may be given.
-type Cap = (&'static str, u32);
-
-/// 40 years: no authority here lives longer.
-const DAYS_MAX: u32 = 14_610;

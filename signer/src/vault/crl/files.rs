@@ -41,7 +41,7 @@ pub(super) fn show(authority: &Authority, row: &CrlRow) -> Result<(), Fault> {
 }
 
 /// Writes the number that `openssl ca -gencrl` would use next.
-pub(crate) fn write_number(authority: &Authority, number: u64) -> Result<(), Fault> {
+pub(super) fn write_number(authority: &Authority, number: u64) -> Result<(), Fault> {
     let digits = format!("{:X}", number + 1);
     let padded = if digits.len() % 2 == 1 { format!("0{digits}") } else { digits };
     let path = authority.layout().file("crlnumber");
@@ -59,10 +59,11 @@ pub(super) fn foreign_number(authority: &Authority, ours: u64) -> Option<u64> {
     number_in_file(authority).filter(|next| next.saturating_sub(ours) <= NUMBER_JUMP_MAX)
 }
 
-/// Brings `crlnumber` and the names of the newest CRLs to where the ledger is.
+/// Brings `crlnumber` and the names of the newest CRLs to where the ledger is. A number above
+/// ours is a person's: it is spent, so it stays until our next CRL goes above it (invariant I7).
 pub(in crate::vault) fn follow(authority: &Authority, ledger: &Ledger) -> Result<(), Fault> {
     let (_, number) = ledger.counters(authority.id())?;
-    if number_in_file(authority).is_none_or(|next| next <= number) {
+    if foreign_number(authority, number).is_none_or(|next| next <= number) {
         write_number(authority, number)?;
     }
     for scope in authority.crl_scopes() {
