@@ -7,9 +7,8 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File},
-    io::{BufReader, ErrorKind},
-    os::unix::fs::PermissionsExt,
+    fs::File,
+    io::BufReader,
     path::{Path, PathBuf},
 };
 
@@ -31,6 +30,7 @@ use crate::{
     catalogue::Catalogues,
     clock::{Now, Utc},
     crl::{all_of, mirror::Mirror},
+    durable::{self, NotWritten, Unfinished},
     error::Failure,
     home::Home,
     inventory::Inventory,
@@ -112,7 +112,7 @@ pub fn export(
     let output = Output::create(path)?;
     let (number, answers) = take_number(&mut store, after, now)?;
     let head = Head { from: Side::Frontend, number, answers };
-    let file = output.file.try_clone().map_err(|error| output.failed(&error))?;
+    let file = output.new.file().try_clone().map_err(|error| away(path, &error))?;
     let writer = Writer::begin(file, &head, &pairing, entropy);
     let writer = writer.map_err(|error| output.refused(&error))?;
     let counts = Exported { number, ..Exported::default() };
@@ -121,7 +121,7 @@ pub fn export(
     packing.put_requests(&store)?;
     let Packing { writer, mut counts, sent, .. } = packing;
     let (file, written) = writer.finish().map_err(|error| output.refused(&error))?;
-    file.sync_all().map_err(|error| output.failed(&error))?;
+    file.sync_all().map_err(|error| away(path, &error))?;
     counts.length = written.length;
     output.keep()?;
     // A request that left is sent, as on the cable; if the file gets lost, the next one has it.
@@ -229,12 +229,10 @@ impl Packing<'_> {
     }
 }
 
-/// The file of a bundle: under another name until it is whole, gone if it never is.
+/// The file of a bundle, whose place was free.
 struct Output {
     path: PathBuf,
-    unfinished: PathBuf,
-    file: File,
-    kept: bool,
+    new: Unfinished,
 }
 
 impl Output {
@@ -245,36 +243,14 @@ impl Output {
                 path.display()
             )));
         }
-        let unfinished = path.with_added_extension("unfinished");
-        let failed = |error| away(&unfinished, &error);
-        let mut options = File::options();
-        // Somebody who had the medium may have put a link there: what is made is new.
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        options.read(true).write(true).create_new(true);
-        let file = options.open(&unfinished).map_err(failed)?;
         // It is sealed; at the signer another user opens it.
-        match file.set_permissions(fs::Permissions::from_mode(0o644)) {
-            // A medium without owners and modes has none to set.
-            Err(error) if error.kind() != ErrorKind::PermissionDenied => return Err(failed(error)),
-            _ => {}
-        }
-        Ok(Self { path: path.to_owned(), unfinished, file, kept: false })
+        let new = Unfinished::create(path, "unfinished", durable::PUBLIC).map_err(not_written)?;
+        Ok(Self { path: path.to_owned(), new })
     }
 
-    fn keep(mut self) -> Result<(), Failure> {
-        let failed = |error| away(&self.path, &error);
-        fs::rename(&self.unfinished, &self.path).map_err(failed)?;
-        self.kept = true;
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let directory = File::open(parent.unwrap_or(Path::new("."))).map_err(failed)?;
-        directory.sync_all().map_err(failed)
-    }
-
-    fn failed(&self, error: &std::io::Error) -> Failure {
-        away(&self.path, error)
+    fn keep(self) -> Result<(), Failure> {
+        self.new.put_in_place().map_err(not_written)?;
+        durable::sync_directory(&self.path).map_err(not_written)
     }
 
     fn refused(&self, error: &BundleError) -> Failure {
@@ -282,13 +258,8 @@ impl Output {
     }
 }
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        if !self.kept {
-            // A medium that was pulled out has nothing to remove.
-            let _ = fs::remove_file(&self.unfinished);
-        }
-    }
+fn not_written(error: NotWritten) -> Failure {
+    away(&error.path, &error.source)
 }
 
 fn away(path: &Path, error: &std::io::Error) -> Failure {
@@ -559,7 +530,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("requests");
         drop(Output::create(&path).unwrap());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         Output::create(&path).unwrap().keep().unwrap();
         let error = Output::create(&path).err().unwrap();
         assert_eq!(error.exit_code(), 4);

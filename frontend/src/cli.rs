@@ -222,7 +222,7 @@ pub struct Pair {
 /// `frontend run`
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The cable: serial:/dev/ttyS0?baud=115200, pty:/path or unix:/path
+    /// The cable: serial:/dev/ttyS0?baud=115200, usbnet:usb0, pty:/path or unix:/path
     #[arg(long, value_name = "SPEC")]
     pub link: PortSpec,
     /// Stop when every request has its answer or waits for a person, and the CRLs are here
@@ -305,7 +305,7 @@ pub struct Revoke {
     #[arg(long, value_name = "NAME", value_parser = reason, default_value = "unspecified")]
     pub reason: Reason,
     /// With --list: say what would be queued, and queue nothing
-    #[arg(long, conflicts_with_all = ["serial", "cert", "wait"])]
+    #[arg(long, conflicts_with_all = ["serial", "cert", "openpgp", "wait"])]
     pub dry_run: bool,
     /// How to queue it
     #[command(flatten)]
@@ -585,6 +585,7 @@ mod tests {
             "frontend revoke --list f --serial 1",
             "frontend revoke --list f --dry-run --wait",
             "frontend revoke --authority a --serial 1 --dry-run",
+            "frontend revoke --openpgp 00112233445566778899aabbccddeeff00112233 --dry-run",
             "frontend request --authority a --profile p",
             "frontend request --authority a --profile p --csr f --spkac f",
             "frontend revoke --authority a --serial 1 --reason certificateHold",

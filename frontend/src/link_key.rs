@@ -9,13 +9,15 @@
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use protocol::secure::{Entropy, NotAKey, NotASecret, Pairing, PublicKey, SecretKey};
 use zeroize::Zeroizing;
+
+use crate::durable::{self, NotWritten};
 
 /// Why the keys of the cable cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,12 @@ pub enum LinkKeyError {
     },
 }
 
+impl From<NotWritten> for LinkKeyError {
+    fn from(NotWritten { what, path, source }: NotWritten) -> Self {
+        Self::Io { what, path, source }
+    }
+}
+
 /// The keys of the cable in a frontend's directory.
 #[derive(Clone, Debug)]
 pub struct LinkKeys {
@@ -73,7 +81,7 @@ impl LinkKeys {
             Some(secret) => Ok(secret),
             None => {
                 let secret = SecretKey::generate(entropy);
-                self.replace(&self.secret_path(), secret.to_file().as_bytes(), 0o600)?;
+                self.replace(&self.secret_path(), secret.to_file().as_bytes())?;
                 Ok(secret)
             }
         }
@@ -92,7 +100,7 @@ impl LinkKeys {
 
     /// Pairs this frontend with the signer of this key, whomever it was paired with.
     pub fn set_peer(&self, key: &PublicKey) -> Result<(), LinkKeyError> {
-        self.replace(&self.peer_path(), format!("{key}\n").as_bytes(), 0o644)
+        self.replace(&self.peer_path(), format!("{key}\n").as_bytes())
     }
 
     /// Both halves.
@@ -135,20 +143,14 @@ impl LinkKeys {
             .map_err(|source| LinkKeyError::Secret { path, source })
     }
 
-    /// Replaces a file whole: a pulled plug leaves the old one or the new one.
-    fn replace(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), LinkKeyError> {
-        let temporary = path.with_extension("new");
-        let written = (|| {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-            let mut options = File::options();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            File::open(&self.directory)?.sync_all()
-        })();
-        written.map_err(|source| LinkKeyError::Io { what: "write", path: path.into(), source })
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), LinkKeyError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        made.map_err(|source| LinkKeyError::Io {
+            what: "make the directory",
+            path: self.directory.clone(),
+            source,
+        })?;
+        Ok(durable::replace(path, bytes, durable::PRIVATE)?)
     }
 }
 

@@ -21,12 +21,16 @@ pub mod wkd;
 use strip::Stripped;
 
 /// What goes over the wire without a check: the key without armour and without signatures by others
-/// if it can be read, else the bytes themselves. Only secret key material is refused here as well
-/// (invariant I15).
+/// if it can be read, else its packets as they are. Only secret key material is refused here as
+/// well (invariant I15), and what cannot be read at all, which may be just that.
 pub fn read_unchecked(bytes: &[u8], from: &str) -> Result<Vec<u8>, Refusal> {
     match Stripped::read(bytes, from) {
         Err(refusal) if refusal.code == RefusalCode::OpenPgpSecret => Err(refusal),
-        Err(_) => Ok(strip::without_armour(bytes, from).unwrap_or_else(|_| bytes.to_vec())),
+        Err(_) => {
+            let binary = strip::without_armour(bytes, from)?;
+            strip::only_public(&binary, from)?;
+            Ok(binary)
+        }
         // Writing into memory cannot fail; if it did, the bytes as given go instead.
         Ok(stripped) => Ok(stripped.to_bytes().unwrap_or_else(|| bytes.to_vec())),
     }

@@ -19,7 +19,10 @@ use protocol::message::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{ChainError, End};
-use crate::home::Home;
+use crate::{
+    durable::{self, NotWritten},
+    home::Home,
+};
 
 /// Why the copy cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,12 @@ pub enum CopyError {
         /// Where it should end.
         expected: u64,
     },
+}
+
+impl From<NotWritten> for CopyError {
+    fn from(NotWritten { what, path, source }: NotWritten) -> Self {
+        Self::Io { what, path, source }
+    }
 }
 
 /// What the frontend remembers of the signer's log. // stored
@@ -175,7 +184,7 @@ impl LogCopy {
             at.length = length + here.len() as u64;
             at.last += here.iter().filter(|byte| **byte == b'\n').count() as u64;
             if length == 0 {
-                sync_directory(&directory)?;
+                durable::sync_directory(&path)?;
             }
             rest = &rest[here.len()..];
         }
@@ -386,11 +395,6 @@ fn length_of(path: &Path) -> Result<u64, CopyError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(failed("read", path)(error)),
     }
-}
-
-fn sync_directory(directory: &Path) -> Result<(), CopyError> {
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(failed("sync", directory))
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CopyError {

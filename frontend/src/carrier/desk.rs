@@ -229,10 +229,7 @@ impl Desk<'_> {
         };
         let register = Register(self.store);
         let verified = match self.trusted.openpgp.get(&request.authority) {
-            Some(authority) => {
-                let held = register.held(&request.authority, &request.key)?;
-                answer::certified(authority, &request, key, &held)
-            }
+            Some(authority) => answer::certified(authority, &request, key),
             None => Err(self.unpinned(&request.authority)),
         };
         match verified {

@@ -72,7 +72,8 @@ fn asked_user_ids(wish: &cli::Certify) -> Result<Vec<ApprovedUserId>, Failure> {
         )));
     }
     let too_long = |text: &str| {
-        let fact = format!("`{}` is longer than any user ID", text.escape_debug());
+        let shown: String = text.chars().take(SHOWN_MAX).collect();
+        let fact = format!("`{}...` is longer than any user ID", shown.escape_debug());
         Refusal::new(RefusalCode::OpenPgpUserIdForm, fact)
     };
     let mut asked = Vec::new();
@@ -88,6 +89,9 @@ fn asked_user_ids(wish: &cli::Certify) -> Result<Vec<ApprovedUserId>, Failure> {
     }
     Ok(asked)
 }
+
+/// So many characters of a text that is too long stand in a sentence.
+const SHOWN_MAX: usize = 40;
 
 /// The OpenPGP authority where none is named: there must be exactly one. Before a catalogue has
 /// come, the one that an administrator made without naming it.

@@ -19,6 +19,7 @@ use crate::{
         CRL_MAX, CrlName,
         list::{self, Facts, VerifiedCrl},
     },
+    durable::{self, NotWritten, Unfinished},
     home::Home,
     pem,
 };
@@ -30,6 +31,12 @@ pub struct MirrorError {
     what: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+impl From<NotWritten> for MirrorError {
+    fn from(NotWritten { what, path, source }: NotWritten) -> Self {
+        Self { what, path, source }
+    }
 }
 
 /// The directory of CRLs.
@@ -85,14 +92,16 @@ impl Mirror {
     pub fn install(&mut self, name: &CrlName, crl: &VerifiedCrl) -> Result<(), MirrorError> {
         let text = pem::write("X509 CRL", crl.bytes());
         let files = [(self.crl_path(name), crl.bytes()), (self.pem_path(name), text.as_bytes())];
+        let mut written = Vec::new();
         for (path, bytes) in &files {
-            write_beside(path, bytes)?;
+            let new = Unfinished::create(path, "new", durable::PRIVATE)?;
+            new.fill(bytes)?;
+            written.push(new);
         }
-        for (path, _) in &files {
-            let renamed = fs::rename(beside(path), path);
-            renamed.map_err(failed("rename into place", path))?;
+        for new in written {
+            new.put_in_place()?;
         }
-        sync_directory(&self.directory)?;
+        durable::sync_directory(&files[0].0)?;
         self.held.insert(name.clone(), Some(crl.facts().clone()));
         Ok(())
     }
@@ -106,9 +115,7 @@ impl Mirror {
         if read_if_there(&path)?.as_deref() == Some(text.as_bytes()) {
             return Ok(());
         }
-        write_beside(&path, text.as_bytes())?;
-        fs::rename(beside(&path), &path).map_err(failed("rename into place", &path))?;
-        sync_directory(&self.directory)
+        Ok(durable::replace(&path, text.as_bytes(), durable::PRIVATE)?)
     }
 
     /// Where the published CRL is.
@@ -196,24 +203,6 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, MirrorError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("read", path)(error)),
     }
-}
-
-fn beside(path: &Path) -> PathBuf {
-    path.with_added_extension("new")
-}
-
-fn write_beside(path: &Path, bytes: &[u8]) -> Result<(), MirrorError> {
-    let new = beside(path);
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(failed("write", &new))
-}
-
-fn sync_directory(directory: &Path) -> Result<(), MirrorError> {
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(failed("sync", directory))
 }
 
 #[cfg(test)]
