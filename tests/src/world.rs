@@ -185,6 +185,16 @@ impl World {
         Ok((id, file))
     }
 
+    /// Has the issuing authority certify a new P-256 key for `NAME.example.org`; the certificate's
+    /// file.
+    pub fn issued(&self, name: &str) -> Result<String> {
+        let host = format!("dns:{name}.example.org");
+        let csr = self.csr(name, "ec:P-256", &format!("/CN={name}.example.org"))?;
+        let words = ["request", "--authority", "issuing", "--profile", "server"];
+        let (_, file) = self.complete(&[&words[..], &["--csr", &csr, "--san", &host]].concat())?;
+        Ok(file)
+    }
+
     /// Sends what must be refused and returns the refusal's code. Whether the frontend refuses at
     /// once or the signer does, the exit code is 2 and the error names the code.
     pub fn refusal(&self, words: &[&str]) -> Result<String> {

@@ -19,7 +19,7 @@ fn delta_and_shards_are_mirrored_and_everybody_says_how_long_they_last() {
             "\ndelta = true\ndelta_urls = [\"http://crl.example.org/delta.crl\"]\nshards = 4\n";
         fs::write(&config, fs::read_to_string(&config)? + lines)?;
         world.start()?;
-        let certificate = issue(world, "bad")?;
+        let certificate = world.issued("bad")?;
         let serial = world.serial_of(&certificate)?;
         // The number of the shard is the end of the serial.
         let shard = u32::from_str_radix(&serial[serial.len() - 1..], 16)? % 4;
@@ -81,7 +81,7 @@ fn a_signer_restored_from_a_backup_cannot_take_the_mirror_back() {
         world.found("ec:P-256")?;
         world.start_signer()?;
         world.start_frontend(&[])?;
-        let certificate = issue(world, "bad")?;
+        let certificate = world.issued("bad")?;
         let serial = world.serial_of(&certificate)?;
         world.running_signer()?.stop(COMMAND_MAX)?;
         let (store, backup) = (world.file("signer"), world.file("backup"));
@@ -169,11 +169,3 @@ fn wait_for(world: &World, look: &mut dyn FnMut(&World) -> Result<bool>) -> Resu
 }
 
 const LOOKS_MAX: usize = 400;
-
-fn issue(world: &World, name: &str) -> Result<String> {
-    let host = format!("dns:{name}.example.org");
-    let csr = world.csr(name, "ec:P-256", &format!("/CN={name}.example.org"))?;
-    let words = ["request", "--authority", "issuing", "--profile", "server"];
-    let (_, file) = world.complete(&[&words[..], &["--csr", &csr, "--san", &host]].concat())?;
-    Ok(file)
-}

@@ -17,9 +17,9 @@ fn a_list_of_1128_serials_becomes_one_crl_that_lists_them_all() {
         world.start_signer()?;
         let serials = issue_many(world, MANY)?;
         world.start_frontend(&[])?;
-        let file = issue(world, "file")?;
+        let file = world.issued("file")?;
         // The CRL that shows this one is the last before the list.
-        let before = issue(world, "before")?;
+        let before = world.issued("before")?;
         let words = ["revoke", "--authority", "issuing", "--cert", &before, "--wait"];
         world.frontend(&words)?.done()?;
         let number = crl_number(world)?;
@@ -63,7 +63,7 @@ fn a_bad_line_is_told_by_its_number_and_nothing_is_queued() {
     story(Cable::Unix, |world| {
         world.found("ec:P-256")?;
         world.start()?;
-        let good = issue(world, "good")?;
+        let good = world.issued("good")?;
         let root = world.authority("root", "ca.crt");
         let cases = [
             (format!("{good}\nissuing XYZ\n"), 4, "line 2 of "),
@@ -88,7 +88,7 @@ fn what_the_signer_refuses_is_reported_by_its_line_and_the_rest_is_revoked() {
     story(Cable::Unix, |world| {
         world.found("ec:P-256")?;
         world.start()?;
-        let good = issue(world, "good")?;
+        let good = world.issued("good")?;
         let serial = world.serial_of(&good)?;
         let never = "0123456789ABCDEF0123456789ABCDEF";
         let list = format!("# the first is none of ours\n{never}\n{serial} # ours\n");
@@ -126,14 +126,6 @@ fn issue_many(world: &World, count: usize) -> Result<Vec<String>> {
     let index = fs::read_to_string(world.authority("issuing", "index.txt"))?;
     let serials = index.lines().filter_map(|line| line.split('\t').nth(3)).map(str::to_owned);
     Ok(serials.collect())
-}
-
-fn issue(world: &World, name: &str) -> Result<String> {
-    let host = format!("dns:{name}.example.org");
-    let csr = world.csr(name, "ec:P-256", &format!("/CN={name}.example.org"))?;
-    let words = ["request", "--authority", "issuing", "--profile", "server"];
-    let (_, file) = world.complete(&[&words[..], &["--csr", &csr, "--san", &host]].concat())?;
-    Ok(file)
 }
 
 /// The number of the newest CRL that the signer made.

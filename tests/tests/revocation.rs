@@ -10,8 +10,8 @@ fn a_revoked_certificate_appears_in_the_mirrored_crl() {
     story(Cable::line(), |world| {
         world.found("rsa:4096")?;
         world.start()?;
-        let bad = issue(world, "bad")?;
-        let good = issue(world, "good")?;
+        let bad = world.issued("bad")?;
+        let good = world.issued("good")?;
         let crl = revoke(world, &bad, "keyCompromise")?;
 
         let chain = chain(world)?;
@@ -44,7 +44,7 @@ fn revoking_what_was_never_issued_is_refused_and_nothing_is_called_revoked() {
     story(Cable::Unix, |world| {
         world.found("ec:P-256")?;
         world.start()?;
-        let good = issue(world, "good")?;
+        let good = world.issued("good")?;
         let never = "0123456789ABCDEF0123456789ABCDEF";
         let code = world.refusal(&["revoke", "--authority", "issuing", "--serial", never])?;
         ensure!(code == "serial-unknown", "the code is {code}");
@@ -64,7 +64,7 @@ fn crl_numbers_rise_and_every_earlier_revocation_stays() {
         let mut number_before = 0;
         let mut serials = Vec::new();
         for name in ["one", "two", "three"] {
-            let certificate = issue(world, name)?;
+            let certificate = world.issued(name)?;
             serials.push(world.serial_of(&certificate)?);
             let crl = revoke(world, &certificate, "superseded")?;
             let shown = world.openssl(&["crl", "-in", &crl, "-noout", "-crlnumber"])?.text();
@@ -86,27 +86,19 @@ fn a_crl_whose_base_the_signer_no_longer_has_comes_whole_by_itself() {
     story(Cable::Unix, |world| {
         world.found("ec:P-256")?;
         world.start()?;
-        let first = issue(world, "first")?;
+        let first = world.issued("first")?;
         revoke(world, &first, "superseded")?;
         world.running_signer()?.kill()?;
         for file in fs::read_dir(world.authority("issuing", "crl"))? {
             fs::remove_file(file?.path())?;
         }
         world.start_signer()?;
-        let second = issue(world, "second")?;
+        let second = world.issued("second")?;
         let crl = revoke(world, &second, "superseded")?;
         let text = text_of(world, &crl)?;
         ensure!(text.contains(&world.serial_of(&first)?), "the first one left the CRL:\n{text}");
         Ok(())
     });
-}
-
-fn issue(world: &World, name: &str) -> Result<String> {
-    let host = format!("dns:{name}.example.org");
-    let csr = world.csr(name, "ec:P-256", &format!("/CN={name}.example.org"))?;
-    let words = ["request", "--authority", "issuing", "--profile", "server"];
-    let (_, file) = world.complete(&[&words[..], &["--csr", &csr, "--san", &host]].concat())?;
-    Ok(file)
 }
 
 /// Revokes a certificate and returns the mirrored CRL that lists it. The CRL is the signer's

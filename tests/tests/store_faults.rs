@@ -54,11 +54,22 @@ fn finds(world: &World, finding: &str) -> Result<()> {
     Ok(())
 }
 
-/// Neither a start nor a revocation at the console works; both say why, and change nothing.
+/// Neither a start works nor anything at the console that would record or sign; each says why, and
+/// changes nothing.
 fn stops(world: &World, fault: &str) -> Result<()> {
     let link = world.frontend_link();
+    let old = world.serial_of(&world.file("old.pem"))?;
+    let other = ["authority", "create", "other", "--subject", "/CN=Other", "--key", "ec:P-256"];
     let sentence = format!("{fault}; restore it from the backup or run `signer store check`");
-    refuses(world, &["run", "--link", &link], 3, &sentence)?;
+    for words in [
+        &["run", "--link", &link][..],
+        &["revoke", "--authority", "root", "--serial", &old],
+        &["revoke", "--authority", "root", "--weak-keys"],
+        &["crl", "sign", "root"],
+        &[&other[..], &["--issued-by", "root"]].concat(),
+    ] {
+        refuses(world, words, 3, &sentence)?;
+    }
     finds(world, &format!("{fault}; run `signer store rebuild`"))
 }
 

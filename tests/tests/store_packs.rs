@@ -85,6 +85,17 @@ fn a_packed_certificate_is_found_by_serial_by_file_and_by_name_and_exported_byte
     });
 }
 
+/// A CRL in words.
+fn shown(world: &World, form: &str, path: &str) -> Result<String> {
+    let words = ["crl", "-inform", form, "-in", path, "-noout", "-text"];
+    Ok(world.openssl(&words)?.text())
+}
+
+fn number_in(text: &str) -> Result<u64> {
+    let (_, after) = text.split_once("CRL Number:").context("a CRL number")?;
+    Ok(after.split_whitespace().next().context("a number")?.parse()?)
+}
+
 // The marks of the lines, by openssl's own words and by ours.
 fn both_agree(world: &World, serial: &str, letter: &str) -> Result<()> {
     // `ca -status` ends with 1 whatever it finds.
@@ -144,13 +155,7 @@ fn what_openssl_ca_issues_revokes_expires_and_lists_beside_a_running_signer_is_t
         until_each_is(world, &serials, ["V", "R", "R", "R", "R", "E"])?;
         let index = fs::read_to_string(world.authority("issuing", "index.txt"))?;
         ca(world, "issuing", &["-gencrl", "-out", &world.file("by-hand.crl")])?.done()?;
-        let listed =
-            world.openssl(&["crl", "-in", &world.file("by-hand.crl"), "-noout", "-text"])?;
-        let number = |text: &str| -> Result<u64> {
-            let (_, after) = text.split_once("CRL Number:").context("a CRL number")?;
-            Ok(after.split_whitespace().next().context("a number")?.parse()?)
-        };
-        let by_hand = number(&listed.text())?;
+        let by_hand = number_in(&shown(world, "PEM", &world.file("by-hand.crl"))?)?;
         world.stop()?;
 
         // Every mark is in the ledger, and the index is as openssl left it.
@@ -171,10 +176,8 @@ fn what_openssl_ca_issues_revokes_expires_and_lists_beside_a_running_signer_is_t
 
         // Our CRL has them all, and a number above openssl's.
         world.signer(&["crl", "sign", "issuing"])?.done()?;
-        let ours = world.authority("issuing", "crl/current.crl");
-        let words = ["crl", "-inform", "DER", "-in", &ours, "-noout", "-text"];
-        let text = world.openssl(&words)?.text();
-        ensure!(number(&text)? > by_hand, "{text}");
+        let text = shown(world, "DER", &world.authority("issuing", "crl/current.crl"))?;
+        ensure!(number_in(&text)? > by_hand, "{text}");
         for serial in &serials[1..5] {
             ensure!(text.contains(&format!("Serial Number: {serial}")), "{text}");
         }
@@ -183,5 +186,48 @@ fn what_openssl_ca_issues_revokes_expires_and_lists_beside_a_running_signer_is_t
         ensure!(!serials.contains(&next));
         world.signer(&["store", "rebuild"])?.done()?;
         both_agree(world, &next, "V")
+    });
+}
+
+// No signer runs, so only the command itself can know what `openssl ca` did a moment ago.
+#[test]
+fn revocation_at_the_console_knows_what_openssl_ca_did_and_leaves_its_crl_number_to_it() {
+    story(Cable::Unix, |world| {
+        world.found("ec:P-256")?;
+        let issued = by_hand(world, "issued", &[])?;
+        let (crl, ours) =
+            (world.file("by-hand.crl"), world.authority("issuing", "crl/current.crl"));
+        ca(world, "issuing", &["-gencrl", "-out", &crl])?.done()?;
+        let theirs = number_in(&shown(world, "PEM", &crl)?)?;
+        let file = world.file("issued.pem");
+        world.signer(&["revoke", "--authority", "issuing", "--cert", &file])?.done()?;
+        let text = shown(world, "DER", &ours)?;
+        ensure!(number_in(&text)? == theirs + 1, "{text}");
+        ensure!(text.contains(&format!("Serial Number: {issued}")), "{text}");
+
+        // The same where keys are looked for; and its JSON is one line.
+        let weak = by_hand(world, "weak", &[])?;
+        ca(world, "issuing", &["-gencrl", "-out", &crl])?.done()?;
+        let theirs = number_in(&shown(world, "PEM", &crl)?)?;
+        let file = world.file("weak.pem");
+        let words = ["revoke", "--weak-keys", &file, "--authority", "issuing", "--json"];
+        let told = world.signer(&words)?.done()?.text();
+        ensure!(told.lines().count() == 1, "{told}");
+        let report: serde_json::Value = serde_json::from_str(&told)?;
+        ensure!(report["certificates"][0]["serial"] == weak.as_str(), "{report}");
+        ensure!(report["revoked"] == 1 && report["crls"][0]["number"] == theirs + 1, "{report}");
+        ensure!(number_in(&shown(world, "DER", &ours)?)? == theirs + 1);
+
+        // And where nothing but a CRL is signed.
+        let gone = by_hand(world, "gone", &[])?;
+        ca(world, "issuing", &["-revoke", &world.file("gone.pem")])?.done()?;
+        world.signer(&["crl", "sign", "issuing"])?.done()?;
+        let text = shown(world, "DER", &ours)?;
+        for serial in [&issued, &weak, &gone] {
+            ensure!(text.contains(&format!("Serial Number: {serial}")), "{text}");
+        }
+        world.signer(&["store", "rebuild"])?.done()?;
+        world.signer(&["store", "check"])?.done()?;
+        Ok(())
     });
 }

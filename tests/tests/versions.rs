@@ -95,8 +95,14 @@ fn a_signer_of_an_earlier_version_and_the_frontend_tell_each_other_and_the_opera
         ensure!(heard(&mut signer)? == (VERSION_MIN, VERSION_CURRENT));
         let words = format!("speaks versions {} to {}", theirs.0, theirs.1);
         world.running_frontend()?.wait_for(&words, WITHIN)?;
-        let status = world.frontend(&["status"])?.text();
-        ensure!(status.contains(&words) && status.contains("upgrade"), "{status}");
-        Ok(())
+        let mut status = String::new();
+        for _ in 0..TRIALS_MAX {
+            // What `status` reads is written at the end of the turn that wrote the line.
+            status = world.frontend(&["status"])?.text();
+            if status.contains(&words) && status.contains("upgrade") {
+                return Ok(());
+            }
+        }
+        bail!("{status}")
     });
 }

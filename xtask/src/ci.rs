@@ -19,6 +19,7 @@ use crate::{
 pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     setup::machine()?;
     setup::judges(workspace)?;
+    setup::say_what_needs_root();
     let cargo = |arguments: &[&str]| succeed(&mut workspace.cargo(arguments));
     step("lock", || {
         // Fails when Cargo.lock does not fit the manifests, before anything could rewrite it.
@@ -47,6 +48,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
 
 /// The tests; `rest` goes to the runner.
 pub(crate) fn test(workspace: &Workspace, rest: &[&str]) -> Result<()> {
+    setup::say_what_needs_root();
     workspace.build_everything()?;
     run_tests(workspace, rest)
 }

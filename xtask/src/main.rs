@@ -41,6 +41,15 @@ fn run(words: &[&str]) -> Result<()> {
         println!("{USAGE}");
         return Ok(());
     }
+    // Before anything is installed or built, which takes minutes.
+    let takes_none = TAKE_NO_OPTIONS.contains(command);
+    if (takes_none || *command == "test") && asks_for_help(rest) {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    if takes_none && !rest.is_empty() {
+        bail!("`cargo xtask {command}` takes no options; `cargo xtask --help` lists the commands");
+    }
     let workspace = Workspace::find()?;
     match *command {
         "setup" => {
@@ -55,10 +64,11 @@ fn run(words: &[&str]) -> Result<()> {
         "demo" => {
             setup::machine()?;
             workspace.build_programs(Profile::Dev)?;
-            workspace.run_program(Profile::Dev, "demo", rest)
+            workspace.run_program(Profile::Dev, "demo", &[])
         }
         "bench" => {
             setup::machine()?;
+            setup::judges(&workspace)?;
             workspace.build_programs(Profile::Release)?;
             workspace.run_program(Profile::Release, "bench", rest)
         }
@@ -80,15 +90,26 @@ fn run(words: &[&str]) -> Result<()> {
     }
 }
 
+/// Whether only help is wanted.
+fn asks_for_help(words: &[&str]) -> bool {
+    words.iter().any(|word| matches!(*word, "--help" | "-h"))
+}
+
+/// The commands that are complete as they are.
+const TAKE_NO_OPTIONS: [&str; 4] = ["setup", "demo", "tidy", "ci"];
+
 const USAGE: &str = "\
 cargo xtask COMMAND
 
   demo   a CSR, a revocation and an OpenPGP key travel a simulated cable and come back signed
-  test   every test; what follows goes to the runner (a part of a name, --no-fail-fast, ...)
+  test   every test, two files of them as root only; what follows goes to the runner (a part of a
+         name, --no-fail-fast, ...)
   bench  what it costs, beside openssl in the same run (bench --help: its options)
   fuzz   libFuzzer on everything that reads what others wrote (fuzz --help: its options)
   swarm  both whole programs on virtual time, from one number (swarm --help: its options)
   tidy   the source and its documents judged by themselves
   ci     all that is checked before a change is taken: fmt, clippy, doc, deny, tidy, demo, swarm,
          test
-  setup  install what the machine needs (every other command does this first)";
+  setup  install what the machine needs (every other command does this first)
+
+Needed: Debian 12, Rust 1.95 or newer, gcc, the network; tests/README.md says more.";

@@ -37,7 +37,7 @@ const PACKAGES: [(&str, &str); 18] = [
 
 /// The judges that Debian does not have: name on PyPI, the version that the tests were written
 /// against, and what it is for.
-const JUDGES: [(&str, &str, &str); 3] = [
+const JUDGES: [(&str, &str, &str); 4] = [
     (
         "pkilint",
         "0.13.3",
@@ -45,6 +45,7 @@ const JUDGES: [(&str, &str, &str); 3] = [
     ),
     ("roca-detect", "1.2.12", "says which RSA keys have the ROCA fingerprint"),
     ("badkeys", "0.0.21", "says which keys are publicly known or weak"),
+    ("rpgp-py", "0.20.0", "rPGP: makes OpenPGP keys of version 6 and reads certified ones"),
 ];
 
 /// Where those judges lie, below the folder of the build products; the tests look there.
@@ -69,6 +70,11 @@ const PROGRAMS: [&str; 13] = [
     "sz",
     "python3",
 ];
+
+/// What a test run is told where it may not make what two of its files need.
+const NEEDS_ROOT: &str = "the stories of usbnet and one of media will fail: they make network \
+                          namespaces and mounts; run this as root, in a container with the right \
+                          to make both (CAP_SYS_ADMIN, CAP_NET_ADMIN)";
 
 /// The exit code for a machine that is not as it must be.
 const NOT_CONFIGURED: u8 = 4;
@@ -139,6 +145,14 @@ pub(crate) fn judges(workspace: &Workspace) -> Result<()> {
     )
     .context("the judges from PyPI cannot be installed; check the network, then run it again")?;
     write(&stamp, &wanted.join("\n"))
+}
+
+/// Says before the tests begin which of them cannot pass here, and what to do about it.
+pub(crate) fn say_what_needs_root() {
+    let asked = Command::new("unshare").args(["--mount", "--net", "true"]).output();
+    if !asked.is_ok_and(|output| output.status.success()) {
+        say("setup", NEEDS_ROOT);
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

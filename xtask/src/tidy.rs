@@ -41,7 +41,7 @@ impl fmt::Display for Finding {
 type Check = (&'static str, fn(&Tree) -> Vec<Finding>);
 
 /// The checks that need the tree alone.
-const CHECKS: [Check; 13] = [
+const CHECKS: [Check; 15] = [
     ("every Rust file opens with what it is for", source::opens_with_its_purpose),
     ("no file is past 900 lines", source::file_length),
     ("nothing is left undone or skipped", source::nothing_undone),
@@ -54,6 +54,8 @@ const CHECKS: [Check; 13] = [
     ("every path in the documents exists", docs::paths_exist),
     ("every test in the documents exists", docs::tests_exist),
     ("the documents' refusal codes are the code's", docs::refusal_codes),
+    ("every decision is in the list of decisions", docs::decisions_listed),
+    ("every story is in the list of stories", docs::stories_listed),
     ("the changelog has a place for what comes next", docs::changelog),
 ];
 

@@ -35,6 +35,11 @@ pub(crate) fn tests_exist(tree: &Tree) -> Vec<Finding> {
         .flat_map(File::lines)
         .filter_map(|(_, line)| line.trim_start().strip_prefix("fn ")?.split('(').next())
         .collect();
+    // A key of a program's JSON may be as long as a fact.
+    let is_key = |name: &str| {
+        let quoted = format!("\"{name}\"");
+        tree.rust().any(|file| file.text.contains(&quoted))
+    };
     let mut findings = Vec::new();
     for file in tree.documents() {
         for (number, line) in file.lines() {
@@ -43,7 +48,7 @@ pub(crate) fn tests_exist(tree: &Tree) -> Vec<Finding> {
                 let words = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
                 span.matches('_').count() >= 4 && span.chars().all(words)
             });
-            for name in names.filter(|name| !known.contains(name)) {
+            for name in names.filter(|name| !known.contains(name) && !is_key(name)) {
                 findings.push(Finding::new(&file.path, number, format!("no test `{name}`")));
             }
         }
@@ -79,6 +84,44 @@ pub(crate) fn refusal_codes(tree: &Tree) -> Vec<Finding> {
         findings.push(Finding::new("hsm-docs", 0, "no page explains the refusal codes"));
     }
     findings
+}
+
+/// Every page of a decision is in the operators' list of them.
+pub(crate) fn decisions_listed(tree: &Tree) -> Vec<Finding> {
+    let pages = tree.documents().filter(|file| file.path.starts_with(DECISIONS));
+    let Some(list) = tree.file(DECISIONS_LIST) else {
+        return pages.map(|file| Finding::new(&file.path, 0, "has no list to be in")).collect();
+    };
+    let linked: BTreeSet<String> = list
+        .lines()
+        .filter(|(_, line)| line.starts_with('|'))
+        .flat_map(|(_, line)| link_targets(line))
+        .map(|target| resolve(DECISIONS_LIST, target))
+        .collect();
+    pages
+        .filter(|file| !linked.contains(&file.path))
+        .map(|file| Finding::new(DECISIONS_LIST, 0, format!("no row for {}", file.path)))
+        .collect()
+}
+
+/// Every file of stories is in the list that says what is proven.
+pub(crate) fn stories_listed(tree: &Tree) -> Vec<Finding> {
+    let stories = tree.rust().filter(|file| {
+        let name = file.path.strip_prefix(STORIES);
+        name.is_some_and(|name| !name.contains('/'))
+    });
+    let named: BTreeSet<String> = tree
+        .file(STORIES_LIST)
+        .into_iter()
+        .flat_map(File::lines)
+        .filter(|(_, line)| line.starts_with('|'))
+        .flat_map(|(_, line)| code_spans(line))
+        .flat_map(alternatives)
+        .collect();
+    stories
+        .filter(|file| !named.contains(&file.path))
+        .map(|file| Finding::new(STORIES_LIST, 0, format!("no row for {}", file.path)))
+        .collect()
 }
 
 /// What is done next has a place to be told to operators.
@@ -194,6 +237,14 @@ const ROOT_FILES: [&str; 7] = [
 ];
 /// Where the refusal codes are written down for the programs.
 const MESSAGES: &str = "protocol/src/message/refusal.rs";
+/// Where the pages of the decisions are.
+const DECISIONS: &str = "hsm-docs/decisions/";
+/// The page that lists them.
+const DECISIONS_LIST: &str = "hsm-docs/README.md";
+/// Where the stories of the real programs are.
+const STORIES: &str = "tests/tests/";
+/// The page that lists them.
+const STORIES_LIST: &str = "tests/README.md";
 /// From this many known codes on, a table claims to list them.
 const TABLE_ROWS_MIN: usize = 5;
 
@@ -229,10 +280,12 @@ mod tests {
     #[test]
     fn a_test_that_is_gone_is_found() {
         let judge = |text: &str| {
-            let source = "    fn a_fact_that_is_proven() {";
+            let source = "    fn a_fact_that_is_proven() {\n\"a_key_of_some_numbers\": 1,";
             tests_exist(&Tree::of(&[("a.md", text), ("a/src/lib.rs", source)])).len()
         };
         assert_eq!(judge("see `a_fact_that_is_proven` and `crl_number`"), 0);
+        assert_eq!(judge("read `a_key_of_some_numbers`"), 0);
+        assert_eq!(judge("read `a_key_of_other_numbers`"), 1);
         assert_eq!(judge("see `a_fact_that_is_not_proven`"), 1);
     }
 
@@ -246,6 +299,32 @@ mod tests {
         assert_eq!(judge(&page("a-one b-two c d e f g")).len(), 1);
         assert_eq!(judge("no table").len(), 1);
         assert_eq!(judge(&page("a-one")).len(), 1);
+    }
+
+    #[test]
+    fn a_decision_that_the_list_lacks_is_found() {
+        let judge = |list: &str| {
+            let page = "hsm-docs/decisions/0001-a.md";
+            decisions_listed(&Tree::of(&[(DECISIONS_LIST, list), (page, "# A\n")]))
+        };
+        assert_eq!(judge("| [0001](decisions/0001-a.md) | a |\n"), []);
+        assert_eq!(judge("| [0002](decisions/0002-b.md) | b |\n").len(), 1);
+        assert_eq!(judge("See [a](decisions/0001-a.md).\n").len(), 1, "no row of the list");
+        assert_eq!(decisions_listed(&Tree::of(&[("hsm-docs/decisions/0001-a.md", "")])).len(), 1);
+    }
+
+    #[test]
+    fn a_story_that_the_list_lacks_is_found() {
+        let judge = |list: &str| {
+            let files = [(STORIES_LIST, list), ("tests/tests/a.rs", ""), ("tests/tests/b.rs", "")];
+            stories_listed(&Tree::of(&files)).len()
+        };
+        assert_eq!(judge("| a | b | `tests/tests/a.rs` |\n| c | d | `tests/tests/b.rs` |\n"), 0);
+        assert_eq!(judge("| a | b | `tests/tests/{a,b}.rs` |\n"), 0);
+        assert_eq!(judge("| a | b | `tests/tests/a.rs` |\nSee `tests/tests/b.rs`.\n"), 1);
+        assert_eq!(judge(""), 2);
+        let rooms = [(STORIES_LIST, ""), ("tests/tests/a/room.rs", ""), ("tests/src/a.rs", "")];
+        assert_eq!(stories_listed(&Tree::of(&rooms)), []);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use anyhow::{Context, Result};
 use tests::{Cable, World};
 
-use crate::{csrs::cores, figures::Figures};
+use crate::{
+    csrs::cores,
+    figures::{Figures, median},
+};
 
 /// Signatures per second by wall clock.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +15,40 @@ pub(crate) struct Speed {
     pub(crate) one_times_cores: f64,
     /// As many processes as cores at the same time.
     pub(crate) together: f64,
+}
+
+/// A rate beside what openssl makes of the same cores.
+pub(crate) struct Beside {
+    /// The median of the runs.
+    pub(crate) rate: f64,
+    /// As a share of [`Speed::together`], the median.
+    pub(crate) of_all_cores: f64,
+    /// As a share of [`Speed::one_times_cores`], the median.
+    pub(crate) of_one_times_cores: f64,
+}
+
+/// Runs something so often. What the machine can do changes with its neighbours, so openssl is
+/// asked just before and just after each run.
+pub(crate) fn beside(
+    bare: impl Fn() -> Result<Speed>,
+    runs: usize,
+    mut run: impl FnMut() -> Result<f64>,
+) -> Result<Beside> {
+    let (mut rates, mut of_all, mut of_one) = (Vec::new(), Vec::new(), Vec::new());
+    let mut before = bare()?;
+    for _ in 0..runs {
+        let rate = run()?;
+        let after = bare()?;
+        of_all.push(2.0 * rate / (before.together + after.together));
+        of_one.push(2.0 * rate / (before.one_times_cores + after.one_times_cores));
+        rates.push(rate);
+        before = after;
+    }
+    Ok(Beside {
+        rate: median(rates),
+        of_all_cores: median(of_all),
+        of_one_times_cores: median(of_one),
+    })
 }
 
 pub(super) fn measure(figures: &mut Figures) -> Result<()> {
