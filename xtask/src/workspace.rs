@@ -95,7 +95,9 @@ impl Workspace {
 
     /// Runs a built program with the terminal as its own.
     pub(crate) fn run_program(&self, profile: Profile, name: &str, rest: &[&str]) -> Result<()> {
-        succeed(Command::new(self.program(profile, name)).args(rest).current_dir(&self.root))
+        let mut command = Command::new(self.program(profile, name));
+        // In the field nobody pays for the backtraces of errors that are answers.
+        succeed(command.args(rest).current_dir(&self.root).env_remove("RUST_BACKTRACE"))
     }
 }
 

@@ -9,12 +9,12 @@ use openssl::{
     bn::BigNum,
     ec::{EcGroup, EcKey, EcPoint},
     ecdsa::EcdsaSig,
-    md::Md,
+    md::{Md, MdRef},
     nid::Nid,
-    pkey::{Id, PKey, Private},
+    pkey::{Id, PKey, Private, Public},
     pkey_ctx::PkeyCtx,
-    rsa::{Padding, RsaPrivateKeyBuilder},
-    sign::Signer,
+    rsa::{Padding, Rsa, RsaPrivateKeyBuilder},
+    sign::{Signer, Verifier},
 };
 use sequoia_openpgp::{
     Cert, Packet, Profile,
@@ -26,7 +26,7 @@ use sequoia_openpgp::{
     },
     packet::{
         Key, UserID,
-        key::{Key4, PrimaryRole, SecretParts},
+        key::{Key4, PrimaryRole, PublicParts, SecretParts},
         signature::SignatureBuilder,
     },
     parse::Parse,
@@ -88,6 +88,7 @@ pub struct CaKey {
     cert: Cert,
     fingerprint: String,
     secret: PKey<Private>,
+    public: PKey<Public>,
 }
 
 impl fmt::Debug for CaKey {
@@ -217,9 +218,11 @@ impl CaKey {
             })?;
         }
         let secret = open(&key).map_err(|error| damaged(path, &error))?;
+        let public =
+            open_public(cert.primary_key().key()).map_err(|error| damaged(path, &error))?;
         let fingerprint = cert.fingerprint().to_hex();
         // The secret half lives in `secret` only from here on.
-        Ok(Self { cert: cert.strip_secret_key_material(), fingerprint, secret })
+        Ok(Self { cert: cert.strip_secret_key_material(), fingerprint, secret, public })
     }
 
     /// The fingerprint, upper-case hexadecimal.
@@ -263,11 +266,7 @@ impl CaKey {
                 let mut context = PkeyCtx::new(&self.secret)?;
                 context.sign_init()?;
                 context.set_rsa_padding(Padding::PKCS1)?;
-                context.set_signature_md(match digest {
-                    SignatureDigest::Sha256 => Md::sha256(),
-                    SignatureDigest::Sha384 => Md::sha384(),
-                    SignatureDigest::Sha512 => Md::sha512(),
-                })?;
+                context.set_signature_md(md(digest))?;
                 let mut s = Vec::new();
                 context.sign_to_vec(value, &mut s)?;
                 mpi::Signature::RSA { s: MPI::new(&s) }
@@ -285,6 +284,46 @@ impl CaKey {
         };
         sequoia_openpgp::serialize::MarshalInto::to_vec(&signature).map_err(internal)
     }
+
+    /// Whether a reader of the public key will take this for its signature of a digest.
+    pub(super) fn verifies(
+        &self,
+        digest: SignatureDigest,
+        value: &[u8],
+        signature: &mpi::Signature,
+    ) -> Result<bool, Fault> {
+        Ok(match signature {
+            mpi::Signature::RSA { s } => {
+                let s = s.value_padded(self.public.size()).map_err(internal)?;
+                let mut context = PkeyCtx::new(&self.public)?;
+                context.verify_init()?;
+                context.set_rsa_padding(Padding::PKCS1)?;
+                context.set_signature_md(md(digest))?;
+                context.verify(value, &s)?
+            }
+            mpi::Signature::EdDSA { r, s } => {
+                let half = self.public.size() / 2;
+                let r = r.value_padded(half).map_err(internal)?;
+                let s = s.value_padded(half).map_err(internal)?;
+                let both = [r, s].concat();
+                Verifier::new_without_digest(&self.public)?.verify_oneshot(&both, value)?
+            }
+            mpi::Signature::ECDSA { r, s } => {
+                let number = |number: &MPI| BigNum::from_slice(number.value());
+                let signature = EcdsaSig::from_private_components(number(r)?, number(s)?)?;
+                signature.verify(value, &*self.public.ec_key()?)?
+            }
+            _ => false,
+        })
+    }
+}
+
+fn md(digest: SignatureDigest) -> &'static MdRef {
+    match digest {
+        SignatureDigest::Sha256 => Md::sha256(),
+        SignatureDigest::Sha384 => Md::sha384(),
+        SignatureDigest::Sha512 => Md::sha512(),
+    }
 }
 
 /// The secret half as libcrypto's own, so that it is not read anew for each signature.
@@ -301,16 +340,7 @@ fn open(key: &Key<SecretParts, PrimaryRole>) -> sequoia_openpgp::Result<PKey<Pri
             SecretKeyMaterial::EdDSA { scalar },
         ) => Ok(PKey::private_key_from_raw_bytes(&scalar.value_padded(32), Id::ED25519)?),
         (mpi::PublicKey::ECDSA { curve, q }, SecretKeyMaterial::ECDSA { scalar }) => {
-            let curve = match curve {
-                Curve::NistP256 => Nid::X9_62_PRIME256V1,
-                Curve::NistP384 => Nid::SECP384R1,
-                Curve::NistP521 => Nid::SECP521R1,
-                Curve::BrainpoolP256 => Nid::BRAINPOOL_P256R1,
-                Curve::BrainpoolP384 => Nid::BRAINPOOL_P384R1,
-                Curve::BrainpoolP512 => Nid::BRAINPOOL_P512R1,
-                other => anyhow::bail!("its curve {other} does not certify here"),
-            };
-            let group = EcGroup::from_curve_name(curve)?;
+            let group = group(curve)?;
             let mut context = openssl::bn::BigNumContext::new()?;
             let point = EcPoint::from_bytes(&group, q.value(), &mut context)?;
             let scalar = BigNum::from_slice(scalar.value())?;
@@ -320,6 +350,39 @@ fn open(key: &Key<SecretParts, PrimaryRole>) -> sequoia_openpgp::Result<PKey<Pri
         }
         _ => anyhow::bail!("its algorithm is {}, which does not certify here", key.pk_algo()),
     })
+}
+
+/// The public half as libcrypto's own, for the same reason.
+fn open_public(key: &Key<PublicParts, PrimaryRole>) -> sequoia_openpgp::Result<PKey<Public>> {
+    Ok(match key.mpis() {
+        mpi::PublicKey::RSA { e, n } => {
+            let number = |number: &MPI| BigNum::from_slice(number.value());
+            PKey::from_rsa(Rsa::from_public_components(number(n)?, number(e)?)?)?
+        }
+        mpi::PublicKey::EdDSA { curve: Curve::Ed25519, q } => {
+            let (point, _) = q.decode_point(&Curve::Ed25519)?;
+            PKey::public_key_from_raw_bytes(point, Id::ED25519)?
+        }
+        mpi::PublicKey::ECDSA { curve, q } => {
+            let group = group(curve)?;
+            let mut context = openssl::bn::BigNumContext::new()?;
+            let point = EcPoint::from_bytes(&group, q.value(), &mut context)?;
+            PKey::from_ec_key(EcKey::from_public_key(&group, &point)?)?
+        }
+        _ => anyhow::bail!("its algorithm is {}, which does not certify here", key.pk_algo()),
+    })
+}
+
+fn group(curve: &Curve) -> sequoia_openpgp::Result<EcGroup> {
+    Ok(EcGroup::from_curve_name(match curve {
+        Curve::NistP256 => Nid::X9_62_PRIME256V1,
+        Curve::NistP384 => Nid::SECP384R1,
+        Curve::NistP521 => Nid::SECP521R1,
+        Curve::BrainpoolP256 => Nid::BRAINPOOL_P256R1,
+        Curve::BrainpoolP384 => Nid::BRAINPOOL_P384R1,
+        Curve::BrainpoolP512 => Nid::BRAINPOOL_P512R1,
+        other => anyhow::bail!("its curve {other} does not certify here"),
+    })?)
 }
 
 /// OpenPGP's `u` is the inverse of p modulo q, libcrypto's coefficient that of q modulo p: so the

@@ -125,20 +125,23 @@ impl Statement {
         key: &Key<PublicParts, PrimaryRole>,
         user_id: &Text<256>,
     ) -> Result<Vec<u8>, Fault> {
-        let digest = match HashAlgorithm::from(self.digest) {
-            HashAlgorithm::SHA256 => SignatureDigest::Sha256,
-            HashAlgorithm::SHA384 => SignatureDigest::Sha384,
-            HashAlgorithm::SHA512 => SignatureDigest::Sha512,
-            other => return Err(internal(format!("a certification with digest {other}"))),
-        };
         let user_id = UserID::from(&**user_id);
         let value = self.hash(key, &user_id).map_err(internal)?;
-        let numbers = ours.sign(digest, &value)?;
+        let numbers = ours.sign(self.digest()?, &value)?;
         let packet = self.packet(ours, [value[0], value[1]], &numbers)?;
         self.read_back(ours, &packet, key, &user_id, &value)?;
         match packet.len() {
             0..=CERTIFICATION_MAX => Ok(packet),
             length => Err(internal(format!("a certification of {length} bytes"))),
+        }
+    }
+
+    fn digest(&self) -> Result<SignatureDigest, Fault> {
+        match HashAlgorithm::from(self.digest) {
+            HashAlgorithm::SHA256 => Ok(SignatureDigest::Sha256),
+            HashAlgorithm::SHA384 => Ok(SignatureDigest::Sha384),
+            HashAlgorithm::SHA512 => Ok(SignatureDigest::Sha512),
+            other => Err(internal(format!("a certification with digest {other}"))),
         }
     }
 
@@ -174,8 +177,10 @@ impl Statement {
         if read != signed || !read.starts_with(signature.digest_prefix()) {
             return Err(internal("a signature of something else than what it says"));
         }
-        by.verify(signature.mpis(), digest, &read)
-            .map_err(|error| internal(format!("a signature that does not verify: {error}")))
+        if !ours.verifies(self.digest()?, &read, signature.mpis())? {
+            return Err(internal("a signature that does not verify"));
+        }
+        Ok(())
     }
 
     /// The fields that are hashed (RFC 9580 5.2.4), as they stand in the packet too.

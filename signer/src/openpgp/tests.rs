@@ -6,6 +6,7 @@ use protocol::message::{ApprovedUserId, OpenPgpReason, Serial};
 use sequoia_openpgp::{
     Cert, Profile,
     cert::{CertBuilder, CipherSuite},
+    crypto::mpi,
     packet::Signature,
     parse::Parse,
     policy::Policy as _,
@@ -15,7 +16,10 @@ use sequoia_openpgp::{
 use tempfile::TempDir;
 
 use super::{key::Algorithm, *};
-use crate::intake::{self, openpgp::Limits};
+use crate::{
+    intake::{self, openpgp::Limits},
+    keys::SignatureDigest,
+};
 
 mod gnupg;
 
@@ -121,6 +125,23 @@ fn key_of_every_kind_certifies_and_is_stored_for_its_owner_only() {
         certification(&certified(&ours, &default_one(), &vetted, YEAR), &ours);
     }
     assert!("dsa1024".parse::<Algorithm>().is_err());
+}
+
+#[test]
+fn what_another_key_signed_or_another_digest_is_no_signature_of_ours() {
+    for algorithm in ["ed25519", "rsa3072", "p384", "brainpoolp256"] {
+        let (directory, other) = (scratch(), scratch());
+        let (ours, other) = (make(&directory, algorithm), make(&other, algorithm));
+        let numbers = ours.sign(SignatureDigest::Sha256, &[7; 32]).unwrap();
+        let algo = ours.cert().primary_key().key().pk_algo();
+        let signature = mpi::Signature::parse(algo, &numbers[..]).unwrap();
+        let takes = |key: &CaKey, value: &[u8]| {
+            key.verifies(SignatureDigest::Sha256, value, &signature).unwrap_or(false)
+        };
+        assert!(takes(&ours, &[7; 32]), "{algorithm}");
+        assert!(!takes(&ours, &[8; 32]), "{algorithm}: another digest");
+        assert!(!takes(&other, &[7; 32]), "{algorithm}: another key");
+    }
 }
 
 #[test]
