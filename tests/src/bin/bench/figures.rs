@@ -48,7 +48,17 @@ impl Figures {
         self.0.push(Figure { key, what, value, unit, target });
     }
 
-    pub(crate) fn print_table(&self) {
+    /// Prints them, and fails when a promise was not kept.
+    pub(crate) fn show(&self, as_json: bool) -> Result<()> {
+        if as_json {
+            self.print_json();
+        } else {
+            self.print_table();
+        }
+        self.judge()
+    }
+
+    fn print_table(&self) {
         let width = self.0.iter().map(|row| row.what.chars().count()).max().unwrap_or(0);
         println!("{:<width$}  {:>10} {:<6}  promised", "", "measured", "");
         println!("{}", "─".repeat(width + 50));
@@ -62,7 +72,7 @@ impl Figures {
         }
     }
 
-    pub(crate) fn print_json(&self) {
+    fn print_json(&self) {
         let mut object = Map::new();
         for row in &self.0 {
             object.insert(row.key.to_owned(), json!(row.value));
@@ -70,8 +80,7 @@ impl Figures {
         println!("{}", Value::Object(object));
     }
 
-    /// Fails when a promise was not kept.
-    pub(crate) fn judge(&self) -> Result<()> {
+    fn judge(&self) -> Result<()> {
         let broken = |row: &&Figure| row.target.is_some_and(|target| !target.is_kept(row.value));
         let broken: Vec<&str> = self.0.iter().filter(broken).map(|row| row.key).collect();
         if !broken.is_empty() {

@@ -3,7 +3,8 @@
 //!
 //! Goodput of ours runs on virtual time, everything else on real time with the real programs.
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
 
 use crate::{csrs::Csrs, figures::Figures};
 
@@ -13,8 +14,15 @@ mod goodput;
 mod unix;
 mod zmodem;
 
-/// The parts that can be measured alone.
-const PARTS: [&str; 5] = ["goodput", "zmodem", "certificates", "unix", "gate"];
+/// What can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Goodput,
+    Zmodem,
+    Certificates,
+    Unix,
+    Gate,
+}
 
 /// The same accidents on both lines.
 const SEED: u64 = 0x115_200;
@@ -63,75 +71,42 @@ const NOISES: [Noise; 4] = [
     },
 ];
 
-/// What to measure.
+#[derive(Args, Debug)]
 pub(crate) struct Options {
+    /// One JSON object in place of the table
+    #[arg(long)]
     json: bool,
-    /// Requests in the queue.
+    /// Requests queued at 115,200 baud; with fewer, the time is scaled to 3000
+    #[arg(long, value_name = "N", default_value_t = certificates::BACKLOG)]
     requests: usize,
-    /// CSRs with a key of their own; requests take them in turn.
+    /// CSRs with an RSA-2048 key of their own, taken in turn
+    #[arg(long, value_name = "N", default_value_t = 1000)]
     keys: usize,
-    parts: Vec<String>,
-}
-
-impl Options {
-    /// What the words ask for; nothing when they ask what there is.
-    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Self>> {
-        let mut options = Self {
-            json: false,
-            requests: certificates::BACKLOG,
-            keys: 1000,
-            parts: PARTS.map(str::to_owned).to_vec(),
-        };
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
-            match word.as_str() {
-                "--json" => options.json = true,
-                "--requests" => options.requests = value()?.parse()?,
-                "--keys" => options.keys = value()?.parse()?,
-                "--only" => options.parts = value()?.split(',').map(str::to_owned).collect(),
-                "--help" => return Ok(None),
-                other => bail!("unknown option {other}\n{USAGE}"),
-            }
-        }
-        if let Some(unknown) = options.parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
-            bail!("there is no part {unknown}\n{USAGE}");
-        }
-        Ok(Some(options))
-    }
+    /// The parts to measure; all of them unless said
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
 }
 
 /// Measures and judges.
 pub(crate) fn bench(options: &Options) -> Result<()> {
     let mut figures = Figures::default();
-    let has = |part: &str| options.parts.iter().any(|asked| asked == part);
-    if has("goodput") {
+    let has = |part| options.only.is_empty() || options.only.contains(&part);
+    if has(Part::Goodput) {
         goodput::measure(&mut figures);
     }
-    if has("zmodem") {
+    if has(Part::Zmodem) {
         zmodem::measure(&mut figures)?;
     }
-    if has("certificates") {
+    if has(Part::Certificates) {
         eprintln!("bench: {} CSRs, each with an RSA-2048 key of its own", options.keys);
         let csrs = Csrs::make(options.keys.max(2))?;
         certificates::measure(&csrs, options.requests, &mut figures)?;
     }
-    if has("unix") {
+    if has(Part::Unix) {
         unix::measure(&mut figures)?;
     }
-    if has("gate") {
+    if has(Part::Gate) {
         gate::measure(&mut figures)?;
     }
-    if options.json {
-        figures.print_json();
-    } else {
-        figures.print_table();
-    }
-    figures.judge()
+    figures.show(options.json)
 }
-
-pub(crate) const USAGE: &str = "\
-bench link [--json] [--requests N] [--keys N] [--only PART,PART,...]
-
-  --requests N   requests queued at 115,200 baud (3000); with fewer, the time is scaled to 3000
-  --keys N       CSRs with an RSA-2048 key of their own, taken in turn (1000)
-  --only PARTS   of goodput, zmodem, certificates, unix, gate; all of them unless said";

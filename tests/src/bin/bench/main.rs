@@ -4,9 +4,10 @@
 //! good: the requests have keys of their own, the stores are durable, the line has its real speed.
 #![expect(clippy::disallowed_methods, reason = "driver: measures")]
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
 
 mod csrs;
 mod figures;
@@ -22,7 +23,14 @@ mod unlimited;
 use report::Report;
 
 fn main() -> ExitCode {
-    match bench() {
+    let cli = Cli::parse();
+    let done = match &cli.bench {
+        None => bench(&cli.options),
+        Some(Bench::Link(options)) => link::bench(options),
+        Some(Bench::OpenPgp(options)) => openpgp::bench(options),
+        Some(Bench::Store(options)) => store::bench(options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
@@ -31,59 +39,60 @@ fn main() -> ExitCode {
     }
 }
 
-/// What to measure.
-struct Options {
-    json: bool,
-    /// Requests in the queue at 115,200 baud.
-    requests: usize,
-    /// How many certificates the store holds when one more is measured.
-    sizes: Vec<usize>,
-    line: bool,
-    unlimited: bool,
+/// What a certificate costs, beside openssl on the same machine in the same run.
+#[derive(Debug, Parser)]
+#[command(name = "bench", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Option<Bench>,
+    #[command(flatten)]
+    options: Options,
 }
 
-fn bench() -> Result<()> {
-    if env::args().nth(1).as_deref() == Some("link") {
-        return match link::Options::read(env::args().skip(2))? {
-            Some(options) => link::bench(&options),
-            None => {
-                println!("{}", link::USAGE);
-                Ok(())
-            }
-        };
-    }
-    if env::args().nth(1).as_deref() == Some("openpgp") {
-        return match openpgp::Options::read(env::args().skip(2))? {
-            Some(options) => openpgp::bench(&options),
-            None => {
-                println!("{}", openpgp::USAGE);
-                Ok(())
-            }
-        };
-    }
-    if env::args().nth(1).as_deref() == Some("store") {
-        return match store::Options::read(env::args().skip(2))? {
-            Some(options) => store::bench(&options),
-            None => {
-                println!("{}", store::USAGE);
-                Ok(())
-            }
-        };
-    }
-    let Some(options) = Options::read(env::args().skip(1))? else {
-        println!("{USAGE}");
-        return Ok(());
-    };
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The cable beside zmodem
+    Link(link::Options),
+    /// OpenPGP certifications
+    #[command(name = "openpgp")]
+    OpenPgp(openpgp::Options),
+    /// The store at a million certificates
+    Store(store::Options),
+}
+
+#[derive(Args, Debug)]
+struct Options {
+    /// One JSON object in place of the table
+    #[arg(long)]
+    json: bool,
+    /// Requests queued at 115,200 baud
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    requests: usize,
+    /// Certificates in the store when one more is measured
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [0, 10_000, 100_000])]
+    sizes: Vec<usize>,
+    /// Leave out the measurement of large stores
+    #[arg(long)]
+    no_sizes: bool,
+    /// Leave out the line at 115,200 baud
+    #[arg(long)]
+    no_line: bool,
+    /// Leave out the comparison without a line limit
+    #[arg(long)]
+    no_unlimited: bool,
+}
+
+fn bench(options: &Options) -> Result<()> {
     let mut report = Report::default();
     eprintln!("bench: {} CSRs, each with an RSA-2048 key of its own", options.requests);
     let csrs = csrs::Csrs::make(options.requests)?;
-    if options.line {
+    if !options.no_line {
         line::measure(&csrs, &mut report)?;
     }
-    if options.unlimited {
+    if !options.no_unlimited {
         unlimited::measure(&csrs, &mut report)?;
     }
-    if !options.sizes.is_empty() {
+    if !options.no_sizes {
         sizes::measure(&options.sizes, &mut report)?;
     }
     if options.json {
@@ -93,43 +102,3 @@ fn bench() -> Result<()> {
     }
     report.judge()
 }
-
-impl Options {
-    fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Self>> {
-        let mut options = Self {
-            json: false,
-            requests: 200,
-            sizes: vec![0, 10_000, 100_000],
-            line: true,
-            unlimited: true,
-        };
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
-            match word.as_str() {
-                "--json" => options.json = true,
-                "--requests" => options.requests = value()?.parse()?,
-                "--sizes" => {
-                    let sizes = value()?;
-                    let sizes = sizes.split(',').filter(|size| !size.is_empty());
-                    options.sizes = sizes.map(str::parse).collect::<Result<_, _>>()?;
-                }
-                "--no-line" => options.line = false,
-                "--no-unlimited" => options.unlimited = false,
-                "--help" => return Ok(None),
-                other => bail!("unknown option {other}\n{USAGE}"),
-            }
-        }
-        Ok(Some(options))
-    }
-}
-
-const USAGE: &str = "\
-bench link ...                      the cable beside zmodem (bench link --help)
-bench openpgp ...                   OpenPGP certifications (bench openpgp --help)
-bench store ...                     the store at a million certificates (bench store --help)
-bench [--json] [--requests N] [--sizes N,N,...] [--no-line] [--no-unlimited]
-
-  --requests N       requests queued at 115,200 baud (200)
-  --sizes N,N,...    certificates in the store when one more is measured (0,10000,100000)
-  --no-line          leave out the line at 115,200 baud
-  --no-unlimited     leave out the comparison without a line limit";

@@ -3,7 +3,8 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
 use protocol::message::{ApprovedUserId, CertifyOpenPgp, Request};
 use tests::{
     Bare, Cable, Process, World,
@@ -30,34 +31,15 @@ const RUNS: usize = 3;
 const FOREIGN: usize = 2000;
 const LARGE: usize = 500_000;
 
-/// What to measure.
+#[derive(Args, Debug)]
 pub(crate) struct Options {
+    /// One JSON object in place of the table
+    #[arg(long)]
     json: bool,
+    /// Certifications of each run that measures a rate
+    #[arg(long, value_name = "N", default_value_t = 4000)]
     requests: usize,
 }
-
-impl Options {
-    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Self>> {
-        let mut options = Self { json: false, requests: 4000 };
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "--json" => options.json = true,
-                "--requests" => {
-                    let value = words.next().with_context(|| format!("{word} needs a value"))?;
-                    options.requests = value.parse()?;
-                }
-                "--help" => return Ok(None),
-                other => bail!("unknown option {other}\n{USAGE}"),
-            }
-        }
-        Ok(Some(options))
-    }
-}
-
-pub(crate) const USAGE: &str = "\
-bench openpgp [--json] [--requests N]
-
-  --requests N   certifications of each run that measures a rate (4000)";
 
 pub(crate) fn bench(options: &Options) -> Result<()> {
     let mut figures = Figures::default();
@@ -87,12 +69,7 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     let what = "gpg --quick-sign-key/s, Ed25519 issuer";
     figures.add("gpg_quick_sign_key_ed25519_per_s", by_gpg(&home, &keys, "ed25519")?, "/s", what);
     large_upload(&material, &home, &keys[0], &mut figures)?;
-    if options.json {
-        figures.print_json();
-    } else {
-        figures.print_table();
-    }
-    figures.judge()
+    figures.show(options.json)
 }
 
 /// A person's key.

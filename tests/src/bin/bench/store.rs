@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
 use tests::World;
 
 use crate::figures::Figures;
@@ -16,43 +17,29 @@ pub(crate) mod speed;
 /// The longest that the programs may work on anything here.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
 
-/// What to measure.
+#[derive(Args, Debug)]
 pub(crate) struct Options {
+    /// One JSON object in place of the table
+    #[arg(long)]
     json: bool,
-    /// Certificates in the large store.
+    /// Certificates in the large store; issued by the programs themselves
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     large: usize,
-    /// Requests of each run that measures a rate.
+    /// Requests of each run that measures a rate
+    #[arg(long, value_name = "N", default_value_t = 4000)]
     requests: usize,
-    parts: Vec<String>,
+    /// The parts to measure; all of them unless said
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
 }
 
-/// Every part, in the order of their run.
-const PARTS: [&str; 4] = ["speed", "rates", "million", "revocations"];
-
-impl Options {
-    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Option<Self>> {
-        let mut options = Self {
-            json: false,
-            large: 1_000_000,
-            requests: 4000,
-            parts: PARTS.map(str::to_owned).to_vec(),
-        };
-        while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
-            match word.as_str() {
-                "--json" => options.json = true,
-                "--large" => options.large = value()?.parse()?,
-                "--requests" => options.requests = value()?.parse()?,
-                "--only" => options.parts = value()?.split(',').map(str::to_owned).collect(),
-                "--help" => return Ok(None),
-                other => bail!("unknown option {other}\n{USAGE}"),
-            }
-        }
-        if let Some(unknown) = options.parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
-            bail!("there is no part {unknown}\n{USAGE}");
-        }
-        Ok(Some(options))
-    }
+/// What can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Speed,
+    Rates,
+    Million,
+    Revocations,
 }
 
 /// Stores that were measured. They are removed at the end: a file system that is still at work on a
@@ -69,25 +56,18 @@ impl Done {
 pub(crate) fn bench(options: &Options) -> Result<()> {
     let mut figures = Figures::default();
     let mut done = Done::default();
-    for part in &options.parts {
-        match part.as_str() {
-            "speed" => speed::measure(&mut figures)?,
-            "rates" => rates::measure(options.requests, &mut figures, &mut done)?,
-            "million" => million::measure(options.large, &mut figures, &mut done)?,
-            _ => revocations::measure(&mut figures, &mut done)?,
-        }
+    let has = |part| options.only.is_empty() || options.only.contains(&part);
+    if has(Part::Speed) {
+        speed::measure(&mut figures)?;
     }
-    if options.json {
-        figures.print_json();
-    } else {
-        figures.print_table();
+    if has(Part::Rates) {
+        rates::measure(options.requests, &mut figures, &mut done)?;
     }
-    figures.judge()
+    if has(Part::Million) {
+        million::measure(options.large, &mut figures, &mut done)?;
+    }
+    if has(Part::Revocations) {
+        revocations::measure(&mut figures, &mut done)?;
+    }
+    figures.show(options.json)
 }
-
-pub(crate) const USAGE: &str = "\
-bench store [--json] [--large N] [--requests N] [--only PART,PART,...]
-
-  --large N      certificates in the large store (1000000); issued by the programs themselves
-  --requests N   requests of each run that measures a rate (4000)
-  --only PARTS   of speed, rates, million, revocations; all of them unless said";
