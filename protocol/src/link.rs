@@ -226,6 +226,7 @@ impl Endpoint {
     pub fn handle_bytes(&mut self, now: Instant, mut bytes: &[u8]) {
         self.line.counters.bytes_received += bytes.len() as u64;
         while let Some(sealed) = self.decoder.next(&mut bytes) {
+            self.line.unreadable = self.decoder.broken() + self.decoder.oversized();
             match Claim::of(&sealed) {
                 Claim::Hello => self.handle_hello_frame(now, &sealed),
                 Claim::Busy => self.handle_busy_frame(now, &sealed),
@@ -435,9 +436,10 @@ impl Endpoint {
         Some(binding)
     }
 
-    /// From now on only those who have the keys can speak for either end of the connection: to
-    /// whoever else is on the line the only way to meddle is to be noise. `peer_has_them` says
-    /// whether the peer has the keys too; else it will, and its first frame with a tag says so.
+    /// From now on only those who have the keys can speak for either end of the connection: what
+    /// anybody else sends in it is noise. A Hello still has a CRC, and a newer one of the peer's
+    /// ends the connection. `peer_has_them` says whether the peer has the keys too; else it will,
+    /// and its first frame with a tag says so.
     pub fn secure(&mut self, keys: FrameKeys, peer_has_them: bool) {
         if let State::Established(connection) = &mut self.state {
             connection.secure(keys, peer_has_them);

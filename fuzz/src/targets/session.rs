@@ -4,8 +4,8 @@
 //! it passes on, keeps, alters, repeats, reflects, joins and makes up whole frames as it likes;
 //! only the keys it does not have.
 //! Whatever it does: a message comes out only if the paired peer sent it in that connection, in
-//! order within its lane, none left out and none twice. When it is gone, the two find each other
-//! within five seconds.
+//! order within its lane, none left out and none twice. When it is gone, messages arrive within five
+//! seconds, or within forty on the slow line, where what waits goes first.
 
 use std::{
     collections::{BTreeSet, VecDeque},

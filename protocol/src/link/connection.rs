@@ -56,7 +56,7 @@ pub(super) struct Connection {
     is_heard: bool,
     /// How often the connection got on, see [`Self::progress`].
     progress: u64,
-    /// How many broken frames the line had when the last good one came.
+    /// How much had come that was not whole when the last good frame came.
     broken_before: u64,
     outgoing: Outgoing,
     incoming: Incoming,
@@ -134,7 +134,7 @@ impl Connection {
             trust: Trust::Anybody,
             is_heard: false,
             progress: 0,
-            broken_before: line.counters.frames_broken,
+            broken_before: line.not_whole(),
             peer,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
@@ -155,23 +155,19 @@ impl Connection {
 
     /// Both ends share keys, or soon will: from then on no frame counts that was made without.
     /// With `peer_has_them` that is now, else with the peer's first frame that shows it.
+    ///
+    /// What anybody may have sent, and nobody has read, is forgotten: an honest peer sends it
+    /// again, with a tag, if it was its own.
     pub(super) fn secure(&mut self, keys: FrameKeys, peer_has_them: bool) {
-        self.trust = Trust::Soon(keys);
-        if peer_has_them {
-            self.trust_the_keys_alone();
-        }
+        self.incoming.forget_unread();
+        self.trust = if peer_has_them { Trust::Keyed(keys) } else { Trust::Soon(keys) };
     }
 
-    /// What anybody may have sent, and nobody has read, is forgotten: an honest peer sends it
-    /// again if it was its own.
     fn trust_the_keys_alone(&mut self) {
-        match std::mem::replace(&mut self.trust, Trust::Anybody) {
-            Trust::Soon(keys) => {
-                self.trust = Trust::Keyed(keys);
-                self.incoming.forget_unread();
-            }
-            other => self.trust = other,
-        }
+        self.trust = match std::mem::replace(&mut self.trust, Trust::Anybody) {
+            Trust::Soon(keys) => Trust::Keyed(keys),
+            other => other,
+        };
     }
 
     /// Whether any good frame came: if not, the peer may believe in another hello than ours.
@@ -280,7 +276,7 @@ impl Connection {
         }
         line.counters.frames_received += 1;
         self.is_heard = true;
-        let broken = line.counters.frames_broken;
+        let broken = line.not_whole();
         self.progress += u64::from(std::mem::replace(&mut self.broken_before, broken) != broken);
         if is_keyed {
             self.trust_the_keys_alone();

@@ -60,12 +60,20 @@ pub(super) struct Line {
     pub(super) pace: Pace,
     pub(super) noise: Noise,
     pub(super) counters: LinkCounters,
+    /// Runs that were no frame at all, by the decoder's count: where bytes are lost, COBS refuses
+    /// what is left.
+    pub(super) unreadable: u64,
 }
 
 impl Line {
     pub(super) fn new(rate: Option<u32>, now: Instant) -> Self {
         let pace = Pace::new(rate, now);
-        Self { noise: Noise::new(&pace), pace, counters: LinkCounters::default() }
+        Self { noise: Noise::new(&pace), pace, counters: LinkCounters::default(), unreadable: 0 }
+    }
+
+    /// How much came that was not whole.
+    pub(super) fn not_whole(&self) -> u64 {
+        self.counters.frames_broken + self.unreadable
     }
 
     /// Appends the frame of `body` to `out`; returns when the line will have carried it.

@@ -605,3 +605,18 @@ fn what_anybody_may_have_sent_ahead_is_forgotten_when_the_keys_are_there() {
         assert_eq!(heard, [b"first", b"other"], "{peer_has_them}");
     }
 }
+
+#[test]
+fn what_was_forged_behind_the_message_that_brings_the_keys_is_not_passed_on() {
+    let mut victim = Victim::at(At::Idle);
+    victim.reads = false;
+    for (seq, payload) in [(1, b"forged"), (0, b"honest")] {
+        victim.feed(&victim.packet(0, &[], Content::Data { seq, payload }));
+    }
+    assert_eq!(victim.endpoint.poll_segment().as_deref(), Some(&b"honest"[..]));
+    let [keys, _] = frame_keys();
+    victim.endpoint.secure(keys, false);
+    assert_eq!(victim.endpoint.poll_segment(), None);
+    victim.feed(&keyed(&victim, 0, Content::Data { seq: 1, payload: b"second" }));
+    assert_eq!(victim.endpoint.poll_segment().as_deref(), Some(&b"second"[..]));
+}
