@@ -44,6 +44,11 @@ impl Violation {
     fn new(what: impl Into<String>) -> Self {
         Self(what.into())
     }
+
+    /// Whether it names an invariant; else a program stopped.
+    fn breaks_a_rule(&self) -> bool {
+        self.0.starts_with('I')
+    }
 }
 
 impl From<std::io::Error> for Violation {

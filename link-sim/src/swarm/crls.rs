@@ -113,14 +113,7 @@ impl CrlMemory {
                 self.full.insert(crl.number, crl.listed.clone());
             }
         }
-        // Also of scopes that were not signed anew: what they lack is then missing from now on.
-        for (scope, crl) in &self.newest {
-            let text = match scope {
-                CrlScope::Shard(_) => "I8, I9: a shard's CRL lacks an acknowledged revocation",
-                _ => "I8: a CRL lacks an acknowledged revocation",
-            };
-            check(!self.lacks(*scope, &crl.listed, certificates), text)?;
-        }
+        self.check_newest(certificates)?;
         for crl in round {
             match crl.scope {
                 CrlScope::Full => {}
@@ -134,6 +127,19 @@ impl CrlMemory {
             };
             let listed = crl.listed.iter().filter(expired).cloned();
             self.passed.entry(crl.scope).or_default().extend(listed);
+        }
+        Ok(())
+    }
+
+    /// Invariant I8: whether the newest CRL of every scope has what it must, also of those that
+    /// were not signed in the last round: what they lack is missing from then on.
+    pub(crate) fn check_newest(&self, certificates: &Certificates) -> Held {
+        for (scope, crl) in &self.newest {
+            let text = match scope {
+                CrlScope::Shard(_) => "I8, I9: a shard's CRL lacks an acknowledged revocation",
+                _ => "I8: a CRL lacks an acknowledged revocation",
+            };
+            check(!self.lacks(*scope, &crl.listed, certificates), text)?;
         }
         Ok(())
     }

@@ -286,6 +286,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// Whether the newest CRLs have all that was acknowledged.
+    pub(crate) fn check_newest_crls(&self) -> Held {
+        self.signer.crls.check_newest(&self.serials)
+    }
+
     /// The signer was restored from a backup that was made when it remembered this.
     pub(crate) fn signer_restored(&mut self, memory: SignerMemory) {
         self.lost_revocations |= self.signer.crls.count() > memory.crls.count();

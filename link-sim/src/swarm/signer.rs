@@ -155,11 +155,6 @@ impl Signer {
         (self.layout.directory().to_owned(), self.synced)
     }
 
-    /// When its session has something to do.
-    pub(crate) fn session_wake(&self) -> Option<Instant> {
-        self.gate.session.poll_timeout()
-    }
-
     /// When [`Self::turn`] has something to do at the latest.
     pub(crate) fn wake(&self) -> Instant {
         let gate = &self.gate;

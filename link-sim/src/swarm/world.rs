@@ -519,32 +519,19 @@ impl World {
     }
 
     fn wake(&self) -> Option<Instant> {
-        let times = [
-            self.frontend.as_ref().and_then(|frontend| frontend.wake(self.now)),
-            self.signer.as_ref().map(Signer::wake),
-            self.to_signer.wire.poll_batch_timeout(self.batch),
-            self.to_frontend.wire.poll_batch_timeout(self.batch),
-            self.adversary.as_ref().and_then(|(adversary, _)| adversary.poll_timeout()),
-        ];
-        times.into_iter().flatten().min()
+        self.wakes().into_iter().filter_map(|(_, at)| at).min()
     }
 
-    /// Who has something to do now.
-    fn wakers(&self) -> Vec<&'static str> {
-        let frontend = self.frontend.as_ref();
-        let signer = self.signer.as_ref();
-        let session = frontend.and_then(|frontend| frontend.session.poll_timeout());
-        let carrier = frontend.and_then(|frontend| frontend.wake(self.now));
-        let times = [
-            ("the frontend's session", session),
-            ("the frontend", carrier),
-            ("the signer's session", signer.and_then(Signer::session_wake)),
-            ("the signer", signer.map(Signer::wake)),
+    /// Who has something to do, and when.
+    fn wakes(&self) -> [(&'static str, Option<Instant>); 5] {
+        let adversary = self.adversary.as_ref();
+        [
+            ("the frontend", self.frontend.as_ref().and_then(|frontend| frontend.wake(self.now))),
+            ("the signer", self.signer.as_ref().map(Signer::wake)),
             ("the wire to the signer", self.to_signer.wire.poll_batch_timeout(self.batch)),
             ("the wire to the frontend", self.to_frontend.wire.poll_batch_timeout(self.batch)),
-        ];
-        let due = times.into_iter().filter(|(_, at)| at.is_some_and(|at| at <= self.now));
-        due.map(|(who, _)| who).collect()
+            ("the adversary", adversary.and_then(|(adversary, _)| adversary.poll_timeout())),
+        ]
     }
 
     /// Goes to the next moment at which anything happens, but not past `limit`.
@@ -554,7 +541,9 @@ impl World {
         let next = self.wake().unwrap_or(limit).clamp(self.now, limit);
         self.steps_now = if next == self.now { self.steps_now + 1 } else { 0 };
         if self.steps_now >= STEPS_NOW_MAX {
-            let who = self.wakers();
+            let due = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
+            let who = self.wakes().into_iter().filter_map(|(who, at)| due(at).then_some(who));
+            let who: Vec<_> = who.collect();
             return Err(Violation::new(format!("I18: {who:?} asks for a turn without end")));
         }
         self.now = next;
@@ -569,7 +558,12 @@ impl World {
             let mut departed = Vec::new();
             let arriving = &mut self.to_signer.arriving;
             let turned = signer.turn(now, self.clock, &mut self.oracle, arriving, &mut departed);
-            if self.plug.store_is_cut() || turned.is_ok() && self.plug.moment() {
+            // The cut itself stops the vault; a rule that broke is no cut.
+            let is_cut = match &turned {
+                Err(violation) => self.plug.store_is_cut() && !violation.breaks_a_rule(),
+                Ok(()) => self.plug.store_is_cut() || self.plug.moment(),
+            };
+            if is_cut {
                 return self.lose_power(Side::Signer);
             }
             turned?;
@@ -723,13 +717,16 @@ impl World {
         Ok(())
     }
 
-    /// Invariant I10 at the end: byte for byte the signer's, of every scope. That they have all
-    /// that was acknowledged was seen when they were signed.
+    /// Invariants I8 and I10 at the end: byte for byte the signer's, of every scope, with all that
+    /// was acknowledged.
     fn check_published(&mut self) -> Held {
         if self.oracle.lost_revocations {
             return Ok(());
         }
         self.look_at_published()?;
+        if let Some(signer) = &self.signer {
+            signer.note_crls(&mut self.oracle)?;
+        }
         let mirror = Mirror::new(&self.home);
         let authority = material::name(ISSUING);
         let theirs = Layout::new(&self.scratch.path("signer"), &authority);
@@ -743,7 +740,7 @@ impl World {
                 || std::fs::read(theirs.newest_crl(*scope))? == ours;
             self.oracle.check(same, "I10: the frontend's CRL is not the signer's")?;
         }
-        Ok(())
+        self.oracle.check_newest_crls()
     }
 
     fn direction(&self, to: Side) -> &Direction {

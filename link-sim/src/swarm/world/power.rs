@@ -158,13 +158,16 @@ impl World {
                 // It is pulled again while the start mends what was left, if that takes so long.
                 crash::after(Some(random.below(START_POINTS) as u32));
                 let started = self.start_signer();
-                if !crash::happened() {
-                    crash::after(None);
-                    return started;
-                }
+                let pulled_again = crash::happened();
                 crash::after(None);
-                self.stop_signer(true)?;
-                self.start_signer()
+                match started {
+                    Err(violation) if !pulled_again || violation.breaks_a_rule() => Err(violation),
+                    Ok(()) if !pulled_again => Ok(()),
+                    _ => {
+                        self.stop_signer(true)?;
+                        self.start_signer()
+                    }
+                }
             }
         }
     }
