@@ -165,6 +165,9 @@ fn containers_are_laid_out_as_the_specification_says() {
 #[test]
 fn a_spliced_container_is_laid_out_as_the_specification_says() {
     let parts = parts("patches.hex");
+    let of_script = rows_below("with the script, of at most 16 MiB:").into_iter();
+    let of_script: Vec<_> = of_script.map(|row| row[0].clone()).collect();
+    assert_eq!(of_script, ["1 to 10", "3 to 30 each", "rest"]);
     let (reference, content) = (&parts["reference-1"], &parts["content"]);
     let mut rest = &parts["spliced"][..];
     assert_eq!(take(&mut rest, 1), [4]);
