@@ -106,14 +106,16 @@ pub fn named_bits(bits: &[u8]) -> Vec<u8> {
 
 /// OBJECT IDENTIFIER from its dotted form, or nothing if `dotted` is none.
 pub fn oid(dotted: &str) -> Option<Vec<u8>> {
-    let arcs: Vec<u64> = dotted.split('.').map(|arc| arc.parse().ok()).collect::<Option<_>>()?;
-    let [first, second, rest @ ..] = arcs.as_slice() else { return None };
-    if *first > 2 || (*first < 2 && *second > 39) || *second > u64::MAX - 80 {
+    let mut arcs = dotted.split('.').map(|arc| arc.parse::<u64>().ok());
+    let (first, second) = (arcs.next()??, arcs.next()??);
+    if first > 2 || (first < 2 && second > 39) || second > u64::MAX - 80 {
         return None;
     }
-    let mut content = Vec::new();
+    let mut content = Vec::with_capacity(16);
     base128(&mut content, first * 40 + second);
-    rest.iter().for_each(|arc| base128(&mut content, *arc));
+    for arc in arcs {
+        base128(&mut content, arc?);
+    }
     Some(element(tag::OID, &content))
 }
 
@@ -122,14 +124,12 @@ pub fn known_oid(dotted: &'static str) -> Vec<u8> {
     oid(dotted).expect("a dotted form in the source is valid: its use is covered by a test")
 }
 
-fn base128(out: &mut Vec<u8>, mut value: u64) {
-    let mut octets = vec![(value & 0x7f) as u8];
-    value >>= 7;
-    while value > 0 {
-        octets.push(0x80 | (value & 0x7f) as u8);
-        value >>= 7;
+fn base128(out: &mut Vec<u8>, value: u64) {
+    let septets = (u64::BITS - value.leading_zeros()).div_ceil(7).max(1);
+    for left in (0..septets).rev() {
+        let more = if left > 0 { 0x80 } else { 0 };
+        out.push(more | (value >> (7 * left) & 0x7f) as u8);
     }
-    out.extend(octets.iter().rev());
 }
 
 /// Time as RFC 5280 4.1.2.5 wants it: UTCTime through 2049, GeneralizedTime from 2050.

@@ -4,6 +4,8 @@
 //! read by the function that knows it, so the depth is that of our own code. It must never grow
 //! into a general ASN.1 parser.
 
+use std::fmt::Write as _;
+
 use protocol::message::RefusalCode;
 
 use crate::refusal::Refusal;
@@ -206,7 +208,8 @@ fn dotted(content: &[u8]) -> Option<String> {
     if content.is_empty() || content.len() > CONTENT_MAX {
         return None;
     }
-    let mut text = String::new();
+    // Most have no more; each comes with every certificate.
+    let mut text = String::with_capacity(32);
     let mut arc: u32 = 0;
     let mut fresh = true;
     for octet in content {
@@ -216,11 +219,12 @@ fn dotted(content: &[u8]) -> Option<String> {
         arc = arc.checked_mul(128)? | u32::from(octet & 0x7f);
         fresh = octet & 0x80 == 0;
         if fresh {
-            match (text.is_empty(), arc) {
-                (true, 0..80) => text = format!("{}.{}", arc / 40, arc % 40),
-                (true, _) => text = format!("2.{}", arc - 80),
-                (false, _) => text.push_str(&format!(".{arc}")),
-            }
+            let written = match (text.is_empty(), arc) {
+                (true, 0..80) => write!(text, "{}.{}", arc / 40, arc % 40),
+                (true, _) => write!(text, "2.{}", arc - 80),
+                (false, _) => write!(text, ".{arc}"),
+            };
+            written.ok()?;
             arc = 0;
         }
     }

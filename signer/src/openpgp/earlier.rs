@@ -14,7 +14,10 @@ use sequoia_openpgp::{
     types::SignatureType,
 };
 
-use super::{Policy, statement::SALT};
+use super::{
+    Policy,
+    statement::{SALT, hash_of},
+};
 use crate::{
     calendar::{DAY_S, UnixTime},
     intake::openpgp::{
@@ -152,19 +155,13 @@ pub fn read_stored(authority: &Cert, bytes: &[u8]) -> Result<(String, Vec<Ours>)
 /// More packets than a stored certificate has: it fits an answer.
 const PACKETS_MAX: usize = 4096;
 
-/// Whether `by` has signed this. Each step is asked for by itself: sequoia's verification of a whole
-/// signature remembers each for the life of the process.
+/// Whether `by` has signed this.
 fn verifies(
     by: &Key<PublicParts, PrimaryRole>,
     signature: &Signature,
     primary: &Key<PublicParts, PrimaryRole>,
     user_id: &UserID,
 ) -> bool {
-    let digest = signature.hash_algo();
-    let hash = || {
-        let mut context = digest.context()?.for_signature(signature.version());
-        signature.hash_userid_binding(&mut context, primary, user_id)?;
-        context.into_digest()
-    };
-    hash().is_ok_and(|value| by.verify(signature.mpis(), digest, &value).is_ok())
+    let hash = hash_of(signature, primary, user_id);
+    hash.is_ok_and(|value| by.verify(signature.mpis(), signature.hash_algo(), &value).is_ok())
 }

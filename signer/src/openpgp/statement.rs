@@ -12,7 +12,7 @@ use sequoia_openpgp::{
     Packet,
     crypto::hash::Hash,
     packet::{
-        Key, UserID,
+        Key, Signature, UserID,
         key::{PrimaryRole, PublicParts},
         signature::subpacket::{
             NotationData, NotationDataFlags, Subpacket, SubpacketArea, SubpacketValue,
@@ -146,8 +146,7 @@ impl Statement {
     }
 
     /// `pair-assertion`: what we release is what a reader will accept. Sequoia reads the packet,
-    /// says what it would hash of it, and verifies that. It is asked for each step by itself: its
-    /// verification of a whole signature remembers each for the life of the process.
+    /// says what it would hash of it, and verifies that.
     fn read_back(
         &self,
         ours: &CaKey,
@@ -167,13 +166,7 @@ impl Statement {
         if signature.signature_creation_time().is_none_or(|at| at < by.creation_time()) {
             return Err(internal("a signature from before its key"));
         }
-        let digest = signature.hash_algo();
-        let hash = || {
-            let mut context = digest.context()?.for_signature(signature.version());
-            signature.hash_userid_binding(&mut context, key, user_id)?;
-            context.into_digest()
-        };
-        let read = hash().map_err(internal)?;
+        let read = hash_of(&signature, key, user_id).map_err(internal)?;
         if read != signed || !read.starts_with(signature.digest_prefix()) {
             return Err(internal("a signature of something else than what it says"));
         }
@@ -245,6 +238,18 @@ fn notation(name: &str, value: &[u8], readable: bool) -> (SubpacketValue, bool) 
         false => NotationDataFlags::empty(),
     };
     (SubpacketValue::NotationData(NotationData::new(name, value, flags)), false)
+}
+
+/// What a reader hashes of a signature of this user ID. Sequoia is asked for each step by itself:
+/// its verification of a whole signature remembers each for the life of the process.
+pub(super) fn hash_of(
+    signature: &Signature,
+    key: &Key<PublicParts, PrimaryRole>,
+    user_id: &UserID,
+) -> sequoia_openpgp::Result<Vec<u8>> {
+    let mut context = signature.hash_algo().context()?.for_signature(signature.version());
+    signature.hash_userid_binding(&mut context, key, user_id)?;
+    context.into_digest()
 }
 
 pub(super) fn hash_algorithm(digest: SignatureDigest) -> HashAlgorithm {

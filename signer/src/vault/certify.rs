@@ -100,6 +100,11 @@ impl<'a> Desk<'a> {
     fn permit_openpgp(&self, certify: &Certify) -> Result<Permitted<'a>, Refusal> {
         let authority = self.openpgp_authority(&certify.authority)?;
         let policy = authority.policy(certify.policy.as_ref())?;
+        if certify.key.fingerprint() == authority.key().fingerprint() {
+            // A reader would take the certification for the key's own newest word about itself.
+            let text = "it is the authority's own key, which does not certify itself";
+            return Err(Refusal::new(RefusalCode::OpenPgpKey, text));
+        }
         let checked = openpgp::check(&certify.key, self.time)?;
         let own_end = authority.key().expires(self.time);
         if own_end.is_some_and(|end| end <= self.time) {

@@ -60,7 +60,8 @@ pub(super) fn foreign_number(authority: &Authority, ours: u64) -> Option<u64> {
 }
 
 /// Brings `crlnumber` and the names of the newest CRLs to where the ledger is. A number above
-/// ours is a person's: it is spent, so it stays until our next CRL goes above it (invariant I7).
+/// ours, and not too far, is a person's: it is spent, so it stays until our next CRL goes above it
+/// (invariant I7).
 pub(in crate::vault) fn follow(authority: &Authority, ledger: &Ledger) -> Result<(), Fault> {
     let (_, number) = ledger.counters(authority.id())?;
     if foreign_number(authority, number).is_none_or(|next| next <= number) {

@@ -276,6 +276,20 @@ fn authority_policy_and_validity_are_the_vaults_to_judge() {
 }
 
 #[test]
+fn authority_does_not_certify_its_own_key() {
+    let mut pgp = Pgp::new();
+    let public = pgp.story.store().join("openpgp/people/public.asc");
+    pgp.cert = Cert::from_file(public).unwrap();
+    let request = pgp.request(&["CA <ca@ca.example>"]);
+    assert_eq!(code(&pgp.certify(request)), RefusalCode::OpenPgpKey);
+    let create = ["openpgp", "create", "elders", "--user-id", "E <e@ca.example>", "--key", "p256"];
+    pgp.story.console(&create).unwrap();
+    let by_another = Certify { authority: name("elders"), ..pgp.request(&["CA <ca@ca.example>"]) };
+    bytes(&pgp.certify(by_another));
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+#[test]
 fn second_authority_made_while_the_vault_runs_is_found_and_is_its_own() {
     let mut pgp = Pgp::new();
     let first = pgp.certified(&[ALICE]);

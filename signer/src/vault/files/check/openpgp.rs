@@ -1,6 +1,6 @@
 //! The OpenPGP half of `signer store check`: every certificate is the one that its audit entry
-//! names, every signature in it verifies with the authority's public key, and the rows say what is
-//! in it. Changes nothing.
+//! names, every signature of a user ID in it verifies, ours with the authority's public key, and
+//! the rows say what is in it. Changes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
