@@ -109,8 +109,6 @@ pub struct Vault {
     started: Moment,
     load_at_us: i64,
     pool: sign::Pool,
-    /// The last signature's time when the ledger was last asked.
-    floor: UnixTime,
     /// Calls that wait for the next turn.
     inbox: Vec<Tagged<Call>>,
     /// Replies that wait for the end of the turn.
@@ -165,7 +163,6 @@ impl Vault {
             ))
         })?;
         let ledger = Ledger::open(&ledger_path(&directory))?;
-        let floor = ledger.time_floor()?;
         let mut vault = Self {
             time_sync: TimeSync::new(directory.clone(), boot_id),
             openpgp: BTreeMap::new(),
@@ -178,7 +175,6 @@ impl Vault {
             load_at_us: now.boot_us,
             pool,
             shapes: lint::Shapes::default(),
-            floor,
             inbox: Vec::new(),
             replies: Vec::new(),
             waiting: Waiting::default(),
@@ -274,7 +270,7 @@ impl Vault {
     /// taking time hints, so that the operator can set it; everything else waits. Once it can,
     /// what the last stop left open is finished first.
     fn may_sign(&mut self, now: Moment) -> Result<bool, Fault> {
-        match self.check_clock(now, self.floor) {
+        match self.check_clock(now, self.ledger.time_floor()?) {
             Ok(()) if self.recovered => {}
             Ok(()) => {
                 self.warnings.retain(|warning| !warning.starts_with(CLOCK_WARNING));
@@ -368,7 +364,6 @@ impl Vault {
         if due {
             work.take_in(self.pool.take()?);
             self.work_off(now, &mut work)?;
-            self.floor = self.ledger.time_floor()?;
         }
         Ok(work.replies)
     }
@@ -638,8 +633,6 @@ impl Vault {
     /// What is due by time alone: CRLs, syncing files, the state for `signer status`. Call it
     /// about once a second.
     pub fn tick(&mut self, now: Moment) -> Result<(), Fault> {
-        // The console signs too.
-        self.floor = self.ledger.time_floor()?;
         if self.may_sign(now)? {
             self.adopt_settled_changes(now)?;
             self.refresh_crls(now)?;

@@ -97,6 +97,21 @@ fn signature_under_way_when_the_clock_is_set_back_is_recorded_once_when_it_is_ri
     assert_eq!(story.findings(), Vec::<String>::new());
 }
 
+// Found by a swarm seed: the daily CRL is signed, and the clock set back before anything else.
+#[test]
+fn clock_that_is_set_back_behind_a_crl_just_signed_lets_requests_wait_and_stops_nothing() {
+    let mut story = Story::new();
+    story.later(2 * 86_400);
+    let now = story.now;
+    story.vault().tick(now).unwrap();
+    story.now.unix_us -= 3_600_000_000;
+    let request = story.request("a.example.org");
+    let replies = by_tag(story.turn(vec![issue(1, &request)]));
+    assert!(matches!(replies[&1], Reply::NotNow), "{replies:?}");
+    story.later(3_601);
+    certificate(&story.issue(request));
+}
+
 #[test]
 fn signatures_under_way_at_a_stop_are_finished_by_the_next_start() {
     let mut story = Story::new();
