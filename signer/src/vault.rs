@@ -109,6 +109,8 @@ pub struct Vault {
     started: Moment,
     load_at_us: i64,
     pool: sign::Pool,
+    /// The last signature's time, as far as it is known; [`Self::tick`] asks the ledger.
+    floor: UnixTime,
     /// Calls that wait for the next turn.
     inbox: Vec<Tagged<Call>>,
     /// Replies that wait for the end of the turn.
@@ -163,6 +165,7 @@ impl Vault {
             ))
         })?;
         let ledger = Ledger::open(&ledger_path(&directory))?;
+        let floor = ledger.time_floor()?;
         let mut vault = Self {
             time_sync: TimeSync::new(directory.clone(), boot_id),
             openpgp: BTreeMap::new(),
@@ -175,6 +178,7 @@ impl Vault {
             load_at_us: now.boot_us,
             pool,
             shapes: lint::Shapes::default(),
+            floor,
             inbox: Vec::new(),
             replies: Vec::new(),
             waiting: Waiting::default(),
@@ -258,19 +262,11 @@ impl Vault {
         self.reconcile_new()
     }
 
-    /// Invariant I13: nothing is signed with a date before the last signature.
-    fn check_clock(&self, now: Moment, floor: UnixTime) -> Result<(), Fault> {
-        if now.unix().0 + CLOCK_TOLERANCE_S < floor.0 {
-            return Err(Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() });
-        }
-        Ok(())
-    }
-
     /// Whether the clock can be used. While it cannot, as after a dead battery, the vault goes on
     /// taking time hints, so that the operator can set it; everything else waits. Once it can,
     /// what the last stop left open is finished first.
     fn may_sign(&mut self, now: Moment) -> Result<bool, Fault> {
-        match self.check_clock(now, self.ledger.time_floor()?) {
+        match check_clock(now, self.floor) {
             Ok(()) if self.recovered => {}
             Ok(()) => {
                 self.warnings.retain(|warning| !warning.starts_with(CLOCK_WARNING));
@@ -295,10 +291,11 @@ impl Vault {
     }
 
     /// The time to sign with: the clock, but never before the last signature.
-    fn signing_time(&self, now: Moment) -> Result<UnixTime, Fault> {
+    fn signing_time(&mut self, now: Moment) -> Result<UnixTime, Fault> {
         let floor = self.ledger.time_floor()?;
-        self.check_clock(now, floor)?;
-        Ok(now.unix().max(floor))
+        check_clock(now, floor)?;
+        self.floor = now.unix().max(floor);
+        Ok(self.floor)
     }
 
     /// Finishes every open intent with the same serial and the same TBS, then brings the files
@@ -633,6 +630,8 @@ impl Vault {
     /// What is due by time alone: CRLs, syncing files, the state for `signer status`. Call it
     /// about once a second.
     pub fn tick(&mut self, now: Moment) -> Result<(), Fault> {
+        // The console signs too.
+        self.floor = self.ledger.time_floor()?;
         if self.may_sign(now)? {
             self.adopt_settled_changes(now)?;
             self.refresh_crls(now)?;
@@ -811,4 +810,12 @@ pub fn serial_counter(serial: &Serial) -> Option<u64> {
 /// The ledger's file in a store.
 pub fn ledger_path(store: &Path) -> PathBuf {
     store.join("ledger.sqlite")
+}
+
+/// Invariant I13: nothing is signed with a date before the last signature.
+fn check_clock(now: Moment, floor: UnixTime) -> Result<(), Fault> {
+    if now.unix().0 + CLOCK_TOLERANCE_S < floor.0 {
+        return Err(Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() });
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@
 use frontend::der::{
     INTEGER, NotDer, Reader, SEQUENCE, context, context_primitive, extensions, unix_time,
 };
+use protocol::message::Digest;
 
 /// The fields that rules are about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +20,16 @@ pub(crate) struct Certificate {
     pub(crate) not_after: i64,
     /// The shard that it names.
     pub(crate) shard: Option<u16>,
+    /// Of all that is signed.
+    pub(crate) tbs: Digest,
 }
 
 impl Certificate {
     /// Reads the fields of RFC 5280 4.1 in their order.
     pub(crate) fn read(der: &[u8]) -> Result<Self, NotDer> {
         let whole = Reader::new(der).expect(SEQUENCE, "a certificate")?;
-        let mut fields = whole.reader().expect(SEQUENCE, "a TBS certificate")?.reader();
+        let tbs = whole.reader().expect(SEQUENCE, "a TBS certificate")?;
+        let mut fields = tbs.reader();
         fields.expect(context(0), "a version")?;
         let serial = fields.expect(INTEGER, "a serial number")?.content.to_vec();
         fields.expect(SEQUENCE, "an algorithm")?;
@@ -40,7 +44,7 @@ impl Certificate {
         let extensions = extensions(list.reader())?;
         let points = extensions.iter().find(|one| one.oid == DISTRIBUTION_POINTS);
         let shard = points.map(|points| shard_named(points.value)).transpose()?.flatten();
-        Ok(Self { serial, not_before, not_after, shard })
+        Ok(Self { serial, not_before, not_after, shard, tbs: Digest::of(tbs.content) })
     }
 }
 

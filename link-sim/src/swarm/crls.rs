@@ -22,6 +22,8 @@ pub(crate) struct Issued {
     pub(crate) not_after: i64,
     /// The shard that it names.
     pub(crate) shard: Option<u16>,
+    /// Of all that was signed.
+    pub(crate) tbs: Digest,
 }
 
 /// Every certificate that was ever released, by its serial.
@@ -186,7 +188,8 @@ mod tests {
 
     /// One certificate in each of two shards, valid through second 100.
     fn certificates() -> Certificates {
-        let issued = |shard| Issued { not_after: 100, shard: Some(shard) };
+        let tbs = Digest::of(&[]);
+        let issued = |shard| Issued { not_after: 100, shard: Some(shard), tbs };
         [(vec![1], issued(0)), (vec![2], issued(1))].into()
     }
 

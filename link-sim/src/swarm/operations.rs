@@ -139,9 +139,9 @@ type Make = fn(&mut Random) -> Operation;
 const WEIGHTS: &[(u64, Make)] = &[
     (380, |random| Operation::Pass(millis(random, 120))),
     (40, |random| Operation::Pass(millis(random, 2_500))),
-    (30, |random| Operation::Issue { count: 1 + random.below(2) as u8, number: random.next_u64() }),
-    (20, |random| Operation::AskBadly { how: random.byte(), number: random.next_u64() }),
-    (25, |random| Operation::Revoke { nth: random.next_u64(), number: random.next_u64() }),
+    (20, |random| Operation::Issue { count: 1 + random.below(2) as u8, number: random.next_u64() }),
+    (16, |random| Operation::AskBadly { how: random.byte(), number: random.next_u64() }),
+    (22, |random| Operation::Revoke { nth: random.next_u64(), number: random.next_u64() }),
     (20, |random| Operation::Repeat { nth: random.next_u64() }),
     (15, |random| Operation::Conflict { nth: random.next_u64() }),
     (20, |random| Operation::CutTowards(side(random))),
@@ -154,7 +154,7 @@ const WEIGHTS: &[(u64, Make)] = &[
         power_cut: random.chance(0.5),
         stale: random.below(3_000) as u16,
     }),
-    (4, |random| Operation::RebootSigner {
+    (3, |random| Operation::RebootSigner {
         off: millis(random, 2_000),
         power_cut: random.chance(0.5),
         stale: random.below(3_000) as u16,

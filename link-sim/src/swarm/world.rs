@@ -368,11 +368,9 @@ impl World {
         let Some(asked) = self.oracle.nth_asked(nth) else { return };
         let mut request = asked.request.clone();
         if other_body {
-            if protocol::message::Message::request_id(&request)
-                .is_none_or(|id| !self.oracle.is_finished(id))
-            {
-                return;
-            }
+            let id = protocol::message::Message::request_id(&request);
+            let Some(id) = id.filter(|id| self.oracle.is_finished(*id)) else { return };
+            self.oracle.disputed.insert(id);
             match &mut request {
                 Request::Issue(issue) => issue.days = Some(issue.days.unwrap_or(1) + 1),
                 Request::Revoke(revoke) => revoke.reason = RevocationReason::Superseded,
