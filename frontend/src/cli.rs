@@ -398,7 +398,7 @@ pub struct Crl {
 /// Where something is written, and how.
 #[derive(Debug, Args)]
 pub struct Output {
-    /// Write to this file instead of standard output
+    /// Write to this file, everybody's to read if it is new, instead of standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Write DER (OpenPGP: binary) instead of text

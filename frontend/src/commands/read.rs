@@ -1,6 +1,6 @@
 //! `get`, `time` and `catalogue`: show what is here. Nothing is changed.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use protocol::message::{Digest, Name, RequestId};
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use crate::{
     catalogue::Catalogues,
     cli::{self, Cli, Output},
     clock::{self, Utc},
+    durable,
     error::{Failure, sentence},
     home::Home,
     inventory::Inventory,
@@ -103,8 +104,18 @@ pub(super) fn write(
     }
 }
 
+/// A file is replaced, so that a web server never serves a part of it. What is asked for here is
+/// public: everybody may read a new one; the mode of one that is there is its owner's choice.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    fs::write(path, bytes).map_err(|error| {
+    let written = match fs::metadata(path) {
+        Ok(there) if there.is_file() => fs::canonicalize(path).and_then(|file| {
+            let replaced = durable::replace(&file, bytes, there.permissions().mode() & 0o777);
+            replaced.map_err(|error| error.source)
+        }),
+        Ok(_) => fs::write(path, bytes), // a pipe or a device
+        Err(_) => durable::replace(path, bytes, durable::PUBLIC).map_err(|error| error.source),
+    };
+    written.map_err(|error| {
         let text = sentence(&error);
         Failure::Usage(format!("cannot write `{}`: {text}; name another file", path.display()))
     })
@@ -235,4 +246,35 @@ pub(super) fn catalogue(cli: &Cli, home: &Home) -> Result<(), Failure> {
     }
     let value = json!({ "authorities": authorities, "openpgp": openpgp });
     show(cli, &lines.join("\n"), &value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn everybody_may_read_a_new_file_and_one_that_is_there_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        // As in a frontend's process, whose files are its owner's.
+        Home::init(&dir.path().join("frontend")).unwrap();
+        let file = dir.path().join("issuing.crl");
+        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        write_file(&file, b"the first, and longer").unwrap();
+        assert_eq!(mode(), 0o644);
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        write_file(&file, b"the second").unwrap();
+        assert_eq!((mode(), fs::read(&file).unwrap().as_slice()), (0o640, &b"the second"[..]));
+        // Whoever reads the one before goes on reading it; a link leads to the new one.
+        let before = fs::File::open(&file).unwrap();
+        let link = dir.path().join("link.crl");
+        symlink(&file, &link).unwrap();
+        write_file(&link, b"the third").unwrap();
+        assert_eq!(std::io::read_to_string(before).unwrap(), "the second");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "the third");
+        assert!(link.is_symlink());
+        // What is no file has no mode of ours.
+        write_file(Path::new("/dev/null"), b"nowhere").unwrap();
+    }
 }

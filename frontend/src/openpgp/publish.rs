@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, Permissions},
+    fs::{self, DirBuilder, File, Permissions},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -34,12 +34,15 @@ pub struct Published {
 
 /// Makes the directory `root` hold `plan`, beside what others put there. Only entries that
 /// `is_ours` may take away: an export of one domain leaves those of another alone. Where another
-/// put a file that is planned, nothing is written; an empty one only has to be there.
+/// put a file that is planned, nothing is written; an empty one only has to be there. While another
+/// export works there, this one waits.
 pub fn directory(
     root: &Path,
     plan: &Plan,
     is_ours: impl Fn(&Path) -> bool,
 ) -> Result<Published, Failure> {
+    // Two at once would each write a list without the new files of the other.
+    let _locked = lock(root)?;
     let list_path = root.join(LIST);
     let earlier = read_list(&list_path)?;
     let mut published = Published::default();
@@ -48,7 +51,11 @@ pub fn directory(
         let there = match fs::read(root.join(path)) {
             Ok(there) if there == *bytes => {
                 published.kept += 1;
-                ours.insert(path.clone());
+                // The same key under the same name is an export's, even if the list was lost. An
+                // empty file is anybody's: it is ours only if we wrote it.
+                if !bytes.is_empty() || earlier.contains(path) {
+                    ours.insert(path.clone());
+                }
                 continue;
             }
             Ok(_) => true,
@@ -83,6 +90,15 @@ pub fn directory(
     }
     write_list(&list_path, ours.union(&others))?;
     Ok(published)
+}
+
+/// Makes the folder and keeps other exports out of it until the file is dropped. It is the folder
+/// that is locked: the list is replaced by each export, and a file for the lock alone would be
+/// handed out with the rest.
+fn lock(root: &Path) -> Result<File, Failure> {
+    make_folder(root).map_err(|error| failed("make", root, &error))?;
+    let locked = File::open(root).and_then(|folder| folder.lock().map(|()| folder));
+    locked.map_err(|error| failed("lock", root, &error))
 }
 
 fn foreign(path: &Path) -> Failure {
@@ -153,6 +169,8 @@ const FOLDER: u32 = 0o755;
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     fn plan(files: &[(&str, &[u8])]) -> Plan {
@@ -189,19 +207,48 @@ mod tests {
         for (name, bytes) in [("a/policy", &b"mailbox-only"[..]), ("a/y", b"theirs")] {
             fs::write(root.join(name), bytes).unwrap();
         }
+        fs::create_dir(root.join("b")).unwrap();
+        fs::write(root.join("b/policy"), b"").unwrap();
         // The policy only has to be there; a key of another's stops the whole export.
-        let with_policy = plan(&[("a/x", b"2"), ("a/policy", b"")]);
-        let done = directory(&root, &with_policy, |_| true).unwrap();
-        assert_eq!(done, Published { written: 1, kept: 1, removed: 0 });
+        let with_policies = plan(&[("a/x", b"2"), ("a/policy", b""), ("b/policy", b"")]);
+        let done = directory(&root, &with_policies, |_| true).unwrap();
+        assert_eq!(done, Published { written: 1, kept: 2, removed: 0 });
         let error = directory(&root, &plan(&[("a/x", b"3"), ("a/y", b"ours")]), |_| true);
         let text = error.unwrap_err().to_string();
         assert!(text.contains("a/y") && text.contains("move it away"), "{text}");
         assert_eq!(fs::read(root.join("a/x")).unwrap(), b"2", "nothing was written");
         directory(&root, &Plan::new(), |_| true).unwrap();
         assert_eq!(fs::read(root.join("a/policy")).unwrap(), b"mailbox-only");
+        assert_eq!(fs::read(root.join("b/policy")).unwrap(), b"", "like one of ours");
         assert_eq!(fs::read(root.join("a/y")).unwrap(), b"theirs");
         assert!(!root.join("a/x").exists());
     }
+
+    #[test]
+    fn two_exports_at_once_forget_nothing_of_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("web");
+        // Each round has a new file, so that each of the two writes the list in each.
+        let export = |domain: &str| {
+            for round in 0..ROUNDS {
+                let name = format!("{domain}/{round}");
+                let plan = plan(&[(&name, domain.as_bytes())]);
+                let done = directory(&root, &plan, |path| path.starts_with(domain));
+                let expected = Published { written: 1, kept: 0, removed: usize::from(round > 0) };
+                assert_eq!(done.unwrap(), expected, "{name}");
+            }
+        };
+        thread::scope(|scope| {
+            for domain in ["a", "b"] {
+                scope.spawn(move || export(domain));
+            }
+        });
+        let last = ["a", "b"].map(|domain| PathBuf::from(format!("{domain}/{}", ROUNDS - 1)));
+        assert_eq!(read_list(&root.join(LIST)).unwrap(), last.into());
+    }
+
+    /// Far more than are needed until two exports without a lock meet.
+    const ROUNDS: usize = 50;
 
     #[test]
     fn what_a_stopped_export_wrote_is_taken_away_by_the_next() {
