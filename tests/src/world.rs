@@ -241,7 +241,7 @@ impl World {
         self.pair()
     }
 
-    /// Types the key of each side at the other.
+    /// Types the key of each side at the other; a frontend that is new takes the place of the old.
     pub fn pair(&self) -> Result<()> {
         let key = |shown: Value, whose: &str| {
             let key = shown[whose]["key"].as_str().map(str::to_owned);
@@ -249,7 +249,7 @@ impl World {
         };
         let signer = key(self.signer_json(&["pair", "--show"])?, "signer")?;
         let frontend = key(self.frontend_json(&["pair", "--show"])?, "frontend")?;
-        self.signer(&["pair", "--peer", &frontend])?.done()?;
+        self.signer(&["pair", "--peer", &frontend, "--replace"])?.done()?;
         self.frontend(&["pair", "--peer", &signer])?.done().map(drop)
     }
 

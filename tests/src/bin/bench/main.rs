@@ -15,6 +15,7 @@ mod line;
 mod link;
 mod openpgp;
 mod peers;
+mod process;
 mod report;
 mod sizes;
 mod store;

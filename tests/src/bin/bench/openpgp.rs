@@ -1,7 +1,7 @@
 //! `bench openpgp`: how near to the bare signature a certification comes, beside gpg doing the same
 //! by hand, and what an upload with thousands of foreign signatures costs.
 
-use std::{fs, path::Path, time::Instant};
+use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -17,6 +17,7 @@ use tests::{
 
 use crate::{
     figures::{Figures, median},
+    process,
     report::Target,
     store::speed,
 };
@@ -195,21 +196,14 @@ fn frontend_peak_mib(world: &World, file: &str, user_id: &str) -> Result<f64> {
     let variables = [("FRONTEND_DIR", folder.as_os_str())];
     let mut command =
         Process::start("frontend", Path::new(&program), words, &variables, None, None)?;
-    let mut kib: f64 = 0.0;
+    let mut peak: f64 = 0.0;
     while command.is_running()? {
-        let status = fs::read_to_string(format!("/proc/{}/status", command.id()))?;
         // One that has ended and was not asked for has no memory.
-        let Some(peak) = field(&status, "VmHWM:") else { continue };
-        kib = kib.max(peak.split_whitespace().next().unwrap_or_default().parse()?);
+        peak = peak.max(process::peak_mib(command.id()).unwrap_or_default());
     }
     let waited = command.ended(START_MAX)?.with_code(5)?;
-    ensure!(kib > 0.0, "`{}` was never seen", waited.command);
-    Ok(kib / 1024.0)
-}
-
-/// A line of what the kernel says of a process.
-fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
-    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+    ensure!(peak > 0.0, "`{}` was never seen", waited.command);
+    Ok(peak)
 }
 
 /// The key with thousands of signatures by others: gpg's own, and copies that differ in their last
@@ -238,32 +232,8 @@ fn with_foreign_signatures(home: &GpgHome, key: &Key) -> Result<Vec<u8>> {
 
 /// The largest resident set of the signer's intake workers so far, by the kernel's count.
 fn worker_peak_mib(signer: u32) -> Result<f64> {
-    let mut family = vec![signer.to_string()];
-    let mut peak_kib: f64 = 0.0;
-    // Parents come before their children in no order: asked until nobody is new.
-    loop {
-        let known = family.len();
-        for entry in fs::read_dir("/proc")? {
-            let process = entry?.file_name().to_string_lossy().into_owned();
-            let Ok(status) = fs::read_to_string(format!("/proc/{process}/status")) else {
-                continue;
-            };
-            let parent = field(&status, "PPid:").unwrap_or_default().to_owned();
-            if family.contains(&process) || !family.contains(&parent) {
-                continue;
-            }
-            let command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-            if command.split(|byte| *byte == 0).any(|word| word == b"intake") {
-                let peak = field(&status, "VmHWM:").unwrap_or_default();
-                let kib = peak.split_whitespace().next().unwrap_or_default();
-                peak_kib = peak_kib.max(kib.parse().context("VmHWM")?);
-            }
-            family.push(process);
-        }
-        if family.len() == known {
-            break;
-        }
-    }
-    ensure!(peak_kib > 0.0, "no intake worker runs under process {signer}");
-    Ok(peak_kib / 1024.0)
+    let workers = process::below(signer, "intake");
+    let peaks = workers.iter().map(|id| process::peak_mib(*id)).collect::<Result<Vec<_>>>()?;
+    let peak = peaks.into_iter().reduce(f64::max);
+    peak.with_context(|| format!("no intake worker runs under process {signer}"))
 }

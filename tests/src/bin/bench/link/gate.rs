@@ -1,7 +1,5 @@
 //! The most memory that the gate ever took while a paired frontend did its worst.
 
-use std::fs;
-
 use anyhow::{Context, Result};
 use protocol::{
     bounded::List,
@@ -12,7 +10,7 @@ use protocol::{
 };
 use tests::{Bare, Cable, Seed, World};
 
-use crate::{figures::Figures, report::Target};
+use crate::{figures::Figures, process, report::Target};
 
 /// Of each kind of request.
 const REQUESTS: usize = 400;
@@ -56,38 +54,20 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
     let nowhere =
         FetchCrl { authority: "issuing".parse()?, scope: CrlScope::Full, have: None, resume: None };
     bare.ask(&Request::FetchCrl(nowhere))?;
-    let gate = gate_of(world.running_signer()?.id())?;
-    let resident = kib(gate, "status", "VmHWM:")?;
-    let program = kib(gate, "status", "RssFile:")?;
-    let share = kib(gate, "smaps_rollup", "Pss_File:")?;
+    let gates = process::below(world.running_signer()?.id(), "gate");
+    let gate = *gates.first().context("the signer has no gate")?;
+    let resident = process::peak_mib(gate)?;
+    let program = process::mib(gate, "status", "RssFile:")?;
+    let share = process::mib(gate, "smaps_rollup", "Pss_File:")?;
     world.stop()?;
     // The pages of program and libraries are in memory once for all that run them, and the kernel
     // maps more of them than are used: each process is charged its share.
     let what = "most memory of the gate, with its share of its program's pages";
-    let peak = (resident - program + share) / 1024.0;
+    let peak = resident - program + share;
     figures.promised("gate_peak_mib", peak, "MiB", what, Target::AtMost(16.0));
     let what = "  as if all of those were its own";
-    figures.add("gate_resident_mib", resident / 1024.0, "MiB", what);
+    figures.add("gate_resident_mib", resident, "MiB", what);
     let what = "  without any of them";
-    figures.add("gate_memory_mib", (resident - program) / 1024.0, "MiB", what);
+    figures.add("gate_memory_mib", resident - program, "MiB", what);
     Ok(())
-}
-
-/// The child of the signer that was started as `signer gate`.
-fn gate_of(signer: u32) -> Result<u32> {
-    let children = fs::read_to_string(format!("/proc/{signer}/task/{signer}/children"))?;
-    let gate = children.split_whitespace().filter_map(|id| id.parse().ok()).find(|id: &u32| {
-        let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        words.split(|byte| *byte == 0).any(|word| word == b"gate")
-    });
-    gate.context("the signer has no gate")
-}
-
-/// A line of this file about the process.
-fn kib(process: u32, file: &str, name: &str) -> Result<f64> {
-    let path = format!("/proc/{process}/{file}");
-    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    Ok(number.with_context(|| format!("no {name} in {path}"))?.parse()?)
 }

@@ -3,18 +3,15 @@
 //! Every certificate was issued by the programs: no row is forged. The two signers are asked in
 //! turn, with the same requests, so that what else the machine does falls on both.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tests::{Bare, Cable, World};
 
 use super::{Done, rates::WINDOW};
 use crate::{
     figures::{Figures, median},
-    peers,
+    peers, process,
     report::Target,
 };
 
@@ -77,10 +74,10 @@ pub(super) fn measure(large: usize, figures: &mut Figures, done: &mut Done) -> R
 
 /// The vault's memory after all that, and how long it takes until it serves again.
 fn memory_and_start(mut store: Store, figures: &mut Figures) -> Result<World> {
-    let peak = memory_kib(store.world.running_signer()?.id(), "VmHWM:")?;
+    let peak = process::peak_mib(store.world.running_signer()?.id())?;
     let target = Target::AtMost(64.0);
     let what = "vault memory in the large store, the most so far";
-    figures.promised("vault_memory_mib_1m", peak / 1024.0, "MiB", what, target);
+    figures.promised("vault_memory_mib_1m", peak, "MiB", what, target);
     let mut world = store.stop()?;
     let start = |world: &mut World| -> Result<f64> {
         let start = Instant::now();
@@ -92,22 +89,13 @@ fn memory_and_start(mut store: Store, figures: &mut Figures) -> Result<World> {
     let clean = start(&mut world)?;
     let target = Target::AtMost(1000.0);
     figures.promised("vault_start_ms_1m", clean, "ms", "start of the vault there", target);
-    let peak = memory_kib(world.running_signer()?.id(), "VmHWM:")?;
-    figures.add("vault_memory_at_start_mib_1m", peak / 1024.0, "MiB", "  its memory then");
+    let peak = process::peak_mib(world.running_signer()?.id())?;
+    figures.add("vault_memory_at_start_mib_1m", peak, "MiB", "  its memory then");
     world.running_signer()?.kill()?;
     let killed = start(&mut world)?;
     figures.add("vault_start_after_kill_ms_1m", killed, "ms", "  start after kill -9");
     world.stop()?;
     Ok(world)
-}
-
-/// A line of `/proc/PID/status`.
-fn memory_kib(process: u32, name: &str) -> Result<f64> {
-    let path = format!("/proc/{process}/status");
-    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|rest| rest.split_whitespace().next());
-    Ok(number.with_context(|| format!("no {name} in {path}"))?.parse()?)
 }
 
 impl Store {
