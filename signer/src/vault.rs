@@ -303,13 +303,14 @@ impl Vault {
     fn recover(&mut self, now: Moment) -> Result<(), Fault> {
         // What was under way when the clock was set back.
         self.finish_signing(now)?;
+        // First what was cut: a line must not be added behind half a line. What a person brought
+        // back with its line is then under way no more.
+        self.reconcile_new()?;
         // An intent of the console is open while it holds the lock, and none of ours to finish.
         let locks: Vec<Lock> =
             self.authorities.values().map(|one| files::lock(one)).collect::<Result<_, _>>()?;
         let intents = self.ledger.open_intents()?;
         drop(locks);
-        // First what was cut: a line must not be added behind half a line.
-        self.reconcile_new()?;
         if !intents.is_empty() {
             tracing::warn!(count = intents.len(), "finishing what was open at the last stop");
             self.start_signing(intents)?;

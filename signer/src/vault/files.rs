@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+use openssl::x509::X509;
 use protocol::message::Name;
 
 use super::{Vault, ledger_path, serial_counter, sign::Signed};
@@ -20,8 +21,9 @@ use crate::{
         newcerts,
     },
     clock::Moment,
-    durable::Lock,
+    durable::{self, Lock},
     fault::Fault,
+    intake::der::{Reader, tag},
     ledger::{AuthorityId, CertificateRow, Intent, Ledger, Status},
 };
 
@@ -310,8 +312,16 @@ fn adopt(
     let found = index::compare(layout, id, ledger, left)?;
     if !found.foreign.is_empty() {
         let (ours, _) = ledger.counters(id)?;
+        let mut intents = ledger.open_intents()?;
+        intents.retain(|intent| intent.authority() == id);
         let mut tx = ledger.begin(ledger.time_floor()?)?;
         for row in &found.foreign {
+            // In a restored backup: it was signed and handed out since, and a person brought it
+            // back. It is not signed a second time.
+            if let Some(intent) = intents.iter().find(|intent| *intent.serial() == row.serial) {
+                check_is_of(layout, intent, &row.der)?;
+                tx.store_certificate(intent, &row.der)?;
+            }
             tx.adopt(id, row)?;
             // `openssl ca` counts up from the serial in our file: never take that one again.
             // Serials far from ours are another program's own, and must not use up our counter.
@@ -331,6 +341,27 @@ fn adopt(
         revocation: ledger.last_revocation(id)?,
     };
     Ok((left, found.behind))
+}
+
+/// Whether this is the certificate that the intent is to become.
+fn check_is_of(layout: &Layout, intent: &Intent, der: &[u8]) -> Result<(), Fault> {
+    let tbs = || {
+        let whole = Reader::new("a certificate", der).element("a certificate", tag::SEQUENCE);
+        whole.is_ok_and(|whole| whole.content.starts_with(intent.tbs()))
+    };
+    let signed = || -> Result<bool, Fault> {
+        let issuer = X509::from_pem(&durable::read(&layout.file("ca.crt"))?)?;
+        Ok(X509::from_der(der)?.verify(&*issuer.public_key()?)?)
+    };
+    if !tbs() || !signed()? {
+        let serial = intent.serial();
+        return Err(Fault::Configuration(format!(
+            "{}: serial {serial} is under way here, and newcerts/{serial}.pem is not its \
+             certificate; put the one there that was handed out, or take the line out",
+            layout.file("index.txt").display()
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a serial counter above ours was counted up from ours.

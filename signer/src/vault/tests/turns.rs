@@ -128,6 +128,50 @@ fn signatures_under_way_at_a_stop_are_finished_by_the_next_start() {
 }
 
 #[test]
+fn certificate_under_way_in_a_restored_backup_is_the_one_that_was_handed_out_if_it_is_brought_back()
+{
+    let mut story = Story::new();
+    let request = story.request("a.example.org");
+    assert!(story.turn(vec![issue(1, &request)]).is_empty());
+    story.vault = None;
+    let backup = story.scratch.path().join("backup");
+    copy_tree(&story.store(), &backup);
+    story.start();
+    let again = |story: &mut Story| {
+        issued(&by_tag(story.turn(vec![known(1, request.id, request.digest)]))[&1])
+    };
+    let handed_out = again(&mut story);
+    let serial = serial_of(&X509::from_der(&handed_out).unwrap());
+    let copy = format!("newcerts/{serial}.pem");
+    let (index, pem) = (story.index(), fs::read(story.file(&copy)).unwrap());
+
+    // An old backup is restored, and a person does what the runbook says.
+    story.vault = None;
+    fs::remove_dir_all(story.store()).unwrap();
+    copy_tree(&backup, &story.store());
+    fs::write(story.file("index.txt"), &index).unwrap();
+    for other in [None, Some(fs::read(story.file("ca.crt")).unwrap())] {
+        if let Some(other) = other {
+            fs::write(story.file(&copy), other).unwrap();
+        }
+        story.open().unwrap_err();
+    }
+    fs::remove_file(story.file(&copy)).unwrap();
+    let text = story.open().unwrap_err().to_string();
+    assert!(text.contains("is under way here") && text.contains("take the line out"), "{text}");
+    fs::write(story.file(&copy), &pem).unwrap();
+    story.start();
+    assert_eq!(again(&mut story), handed_out);
+    assert_eq!((story.index(), fs::read(story.file(&copy)).unwrap()), (index, pem));
+    assert_eq!(story.findings(), Vec::<String>::new());
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
+#[test]
 fn captured_gate_cannot_fill_the_vault_with_calls() {
     let mut story = Story::new();
     let mut answered = 0;
