@@ -10,7 +10,8 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, config::DbConfig,
+    params,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -100,6 +101,8 @@ impl Store {
         self.connection.pragma_update(None, "synchronous", "full")?;
         self.connection.pragma_update(None, "foreign_keys", "on")?;
         self.connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+        // One plan for each statement: else it is prepared anew whenever a small number is asked for.
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(())
     }
 

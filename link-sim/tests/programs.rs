@@ -1,6 +1,8 @@
 //! The swarm of whole programs: it replays, it finds what is wrong on purpose, and it makes the
 //! list of what it takes short. `cargo xtask swarm` runs it for longer.
 
+use std::collections::BTreeSet;
+
 use link_sim::swarm::{self, Campaign, Failure, Operation, Sabotage};
 use protocol::time::Duration;
 
@@ -48,15 +50,13 @@ fn every_sabotage_is_seen_by_the_rule_that_it_breaks() {
             Sabotage::MixesShards => &["I9"],
             Sabotage::ThinsDeltas => &["I8: a delta CRL"],
         };
-        let (_, _, failure) = caught(sabotage);
-        let text = failure.violation.to_string();
-        assert!(rules.iter().any(|rule| text.starts_with(rule)), "{sabotage:?}: {text}");
+        caught(sabotage, rules);
     }
 }
 
 #[test]
 fn a_failing_list_is_cut_down_to_the_few_operations_that_it_takes() {
-    let (seed, list, failure) = caught(Sabotage::OpensTheConsole);
+    let (seed, list, failure) = caught(Sabotage::OpensTheConsole, &["I6, I14"]);
     let (shortest, failure) =
         swarm::shrink(seed, list.clone(), failure, Some(Sabotage::OpensTheConsole));
     assert!(shortest.len() <= 3 && shortest.len() < list.len(), "{shortest:?}");
@@ -92,13 +92,18 @@ fn what_expired_may_leave_the_crls_after_one_of_them_has_listed_it_and_no_rule_b
     }
 }
 
-/// The first seed with which the sabotage is seen.
-fn caught(sabotage: Sabotage) -> (u64, Vec<Operation>, Failure) {
+/// The first seed with which one of these rules sees the sabotage. In others it may break another
+/// rule first: who acknowledges a revocation unseen acknowledges one that is to be refused.
+fn caught(sabotage: Sabotage, rules: &[&str]) -> (u64, Vec<Operation>, Failure) {
+    let mut others = BTreeSet::new();
     for seed in 0..SABOTAGED_SEEDS {
         let list = swarm::operations(seed, SABOTAGED_OPERATIONS);
-        if let Err(failure) = swarm::run(seed, &list, Some(sabotage)) {
+        let Err(failure) = swarm::run(seed, &list, Some(sabotage)) else { continue };
+        let text = failure.violation.to_string();
+        if rules.iter().any(|rule| text.starts_with(rule)) {
             return (seed, list, failure);
         }
+        others.insert(text);
     }
-    panic!("nobody saw {sabotage:?} in {SABOTAGED_SEEDS} seeds");
+    panic!("no rule of {rules:?} saw {sabotage:?} in {SABOTAGED_SEEDS} seeds, but {others:?}");
 }
