@@ -38,6 +38,7 @@ mod crl;
 mod files;
 mod issue;
 mod log;
+mod ready;
 mod revoke;
 mod sign;
 #[cfg(test)]
@@ -61,19 +62,12 @@ const WAITING_MAX: usize = 4 * BATCH_MAX;
 /// An index of up to so many lines shows a revocation before it is answered: some 20 ms.
 const INDEX_AT_ONCE_MAX: u64 = 10_000;
 
-/// How far the clock may stand behind the last signature before the vault stops: what a time
-/// server's small corrections need.
-const CLOCK_TOLERANCE_S: i64 = 5;
-
 /// The longest jump of a serial counter on the word of the frontend or of an index line; another
 /// could exhaust the 63 bits.
 const SERIAL_JUMP_MAX: u64 = 1 << 20;
 
 /// The pause before loading is tried again when an authority could not be loaded.
 const LOAD_PAUSE_US: i64 = 10_000_000;
-
-/// How the sentence about a clock that cannot be used begins.
-const CLOCK_WARNING: &str = "the clock stands before the last signature";
 
 /// The most sentences kept for the operator.
 const WARNINGS_MAX: usize = 16;
@@ -260,71 +254,6 @@ impl Vault {
             }
         }
         self.reconcile_new()
-    }
-
-    /// Whether the clock can be used. While it cannot, as after a dead battery, the vault goes on
-    /// taking time hints, so that the operator can set it; everything else waits. Once it can,
-    /// what the last stop left open is finished first.
-    fn may_sign(&mut self, now: Moment) -> Result<bool, Fault> {
-        match check_clock(now, self.floor) {
-            Ok(()) if self.recovered => {}
-            Ok(()) => {
-                self.warnings.retain(|warning| !warning.starts_with(CLOCK_WARNING));
-                self.recover(now)?;
-                self.recovered = true;
-            }
-            Err(Fault::Clock { floor, .. }) => {
-                // What is open when the clock is set back is finished when it is right again.
-                self.recovered = false;
-                let text = format!(
-                    "{CLOCK_WARNING} at {floor}: nothing is signed until it is set as in \
-                     hsm-docs/time-visit.md"
-                );
-                if !self.warnings.contains(&text) {
-                    self.warn(text);
-                }
-                return Ok(false);
-            }
-            Err(fault) => return Err(fault),
-        }
-        Ok(true)
-    }
-
-    /// The time to sign with: the clock, but never before the last signature.
-    fn signing_time(&mut self, now: Moment) -> Result<UnixTime, Fault> {
-        let floor = self.ledger.time_floor()?;
-        check_clock(now, floor)?;
-        self.floor = now.unix().max(floor);
-        Ok(self.floor)
-    }
-
-    /// Finishes every open intent with the same serial and the same TBS, then brings the files
-    /// to where the ledger is.
-    fn recover(&mut self, now: Moment) -> Result<(), Fault> {
-        // What was under way when the clock was set back.
-        self.finish_signing(now)?;
-        // First what was cut: a line must not be added behind half a line. What a person brought
-        // back with its line is then under way no more.
-        self.reconcile_new()?;
-        // An intent of the console is open while it holds the lock, and none of ours to finish.
-        let locks: Vec<Lock> =
-            self.authorities.values().map(|one| files::lock(one)).collect::<Result<_, _>>()?;
-        let intents = self.ledger.open_intents()?;
-        drop(locks);
-        if !intents.is_empty() {
-            tracing::warn!(count = intents.len(), "finishing what was open at the last stop");
-            self.start_signing(intents)?;
-            self.finish_signing(now)?;
-        }
-        let time = self.signing_time(now)?;
-        self.settle_old_openpgp(time)?;
-        let intents = self.ledger.open_openpgp_intents()?;
-        if !intents.is_empty() {
-            tracing::warn!(count = intents.len(), "finishing OpenPGP signatures left open");
-            self.start_signing_openpgp(intents)?;
-            self.finish_signing(now)?;
-        }
-        self.follow_audit()
     }
 
     /// Works through calls until each has its reply. An error here is a fault: the vault must
@@ -811,12 +740,4 @@ pub fn serial_counter(serial: &Serial) -> Option<u64> {
 /// The ledger's file in a store.
 pub fn ledger_path(store: &Path) -> PathBuf {
     store.join("ledger.sqlite")
-}
-
-/// Invariant I13: nothing is signed with a date before the last signature.
-fn check_clock(now: Moment, floor: UnixTime) -> Result<(), Fault> {
-    if now.unix().0 + CLOCK_TOLERANCE_S < floor.0 {
-        return Err(Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() });
-    }
-    Ok(())
 }

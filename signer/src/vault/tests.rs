@@ -542,7 +542,7 @@ fn clock_before_the_last_signature_stops_signing_but_takes_time_hints() {
     assert!(matches!(answer, Answer::TimeHintTaken { .. }));
     assert!(story.store().join("timesync.sh").exists(), "the operator can set the clock");
     let status = story.vault().status(now).unwrap();
-    assert!(status.warnings.iter().any(|warning| warning.starts_with(CLOCK_WARNING)));
+    assert!(status.warnings.iter().any(|warning| warning.starts_with(ready::CLOCK_WARNING)));
 
     // The operator sets it: what was open is finished, and the warning goes.
     story.now.unix_us = right + 60_000_000;
