@@ -41,6 +41,17 @@ fn person(world: &World) -> Result<(GpgHome, String)> {
     Ok((home, fingerprint))
 }
 
+/// Everything runs, and a person's key, the file at the end, is certified for 300 days.
+fn certified(world: &mut World) -> Result<(GpgHome, String, String)> {
+    world.found("ec:P-256")?;
+    world.signer(&["openpgp", "create", "--uid", AUTHORITY])?.done()?;
+    world.start()?;
+    let (home, fingerprint) = person(world)?;
+    let key = world.write("alice.pgp", home.export(&fingerprint, None)?)?;
+    ensure!(days(&certify(world, &key, &["--days", "300"])?)? == 300);
+    Ok((home, fingerprint, key))
+}
+
 /// Takes the webdb's memory: a new one, as after a disk that was lost.
 fn forget(world: &mut World) -> Result<()> {
     world.stop()?;
@@ -56,12 +67,7 @@ fn forget(world: &mut World) -> Result<()> {
 #[test]
 fn a_webdb_that_lost_its_memory_gets_fewer_days_where_more_were_certified_before() {
     story(Cable::Unix, |world| {
-        world.found("ec:P-256")?;
-        world.signer(&["openpgp", "create", "--uid", AUTHORITY])?.done()?;
-        world.start()?;
-        let (home, fingerprint) = person(world)?;
-        let key = world.write("alice.pgp", home.export(&fingerprint, None)?)?;
-        ensure!(days(&certify(world, &key, &["--days", "300"])?)? == 300);
+        let (_, _, key) = certified(world)?;
         forget(world)?;
         ensure!(days(&certify(world, &key, &["--days", "30"])?)? == 30);
         // And for the same it gets the same, which it never saw.
@@ -77,12 +83,7 @@ fn a_webdb_that_lost_its_memory_gets_fewer_days_where_more_were_certified_before
 #[test]
 fn a_webdb_that_lost_its_memory_gets_an_answer_for_a_key_that_its_owner_signed_anew() {
     story(Cable::Unix, |world| {
-        world.found("ec:P-256")?;
-        world.signer(&["openpgp", "create", "--uid", AUTHORITY])?.done()?;
-        world.start()?;
-        let (home, fingerprint) = person(world)?;
-        let key = world.write("alice.pgp", home.export(&fingerprint, None)?)?;
-        ensure!(days(&certify(world, &key, &["--days", "300"])?)? == 300);
+        let (home, fingerprint, _) = certified(world)?;
 
         // The end of the key is brought forward, which signs the user ID anew; gpg exports the
         // newest self-signature alone when it is asked for a clean key.

@@ -117,7 +117,10 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     };
     written.map_err(|error| {
         let text = sentence(&error);
-        Failure::Usage(format!("cannot write `{}`: {text}; name another file", path.display()))
+        Failure::Usage(format!(
+            "cannot write `{}`: {text}; name another file, in a folder that can be written",
+            path.display()
+        ))
     })
 }
 

@@ -18,7 +18,7 @@ use serde::{
 };
 use serde_json::json;
 
-use super::{Failure, Passphrase};
+use super::{Failure, Passphrase, check_clock};
 use crate::{
     audit::Event,
     clock::Moment,
@@ -173,11 +173,7 @@ fn take_over(store: &Path, arguments: &ImportArguments, now: Moment) -> Result<(
 fn open(store: &Path, name: &Name, now: Moment) -> Result<(Lock, Ledger), Failure> {
     let lock = Lock::wait(&store.join("console.lock"))?;
     let ledger = Ledger::open(&vault::ledger_path(store))?;
-    let floor = ledger.time_floor()?;
-    if now.unix() < floor {
-        let fault = Fault::Clock { now: now.unix().to_string(), floor: floor.to_string() };
-        return Err(fault.into());
-    }
+    check_clock(&ledger, now)?;
     let names = openpgp::names(store)?;
     let fault = |text: String| Err(Fault::Configuration(text).into());
     if names.contains(name) || Layout::new(store, name).directory().exists() {
