@@ -288,9 +288,17 @@ impl Vault {
         // While enough is being signed, new calls wait to share the transaction that records it.
         let due =
             self.pool.is_worth_recording() || !self.inbox.is_empty() && !self.pool.has_plenty();
-        if due {
+        if !due {
+            return Ok(work.replies);
+        }
+        // The console signs too, and the clock may have been set back since.
+        self.floor = self.ledger.time_floor()?;
+        if self.may_sign(now)? {
             work.take_in(self.pool.take()?);
             self.work_off(now, &mut work)?;
+        } else {
+            let calls = std::mem::take(&mut self.inbox);
+            work.replies.extend(self.handle_without_clock(now, calls)?);
         }
         Ok(work.replies)
     }

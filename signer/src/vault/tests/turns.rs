@@ -112,6 +112,22 @@ fn clock_that_is_set_back_behind_a_crl_just_signed_lets_requests_wait_and_stops_
     certificate(&story.issue(request));
 }
 
+// The vault looks once a second what the console signed; here it has not looked yet.
+#[test]
+fn clock_that_is_set_back_behind_what_the_console_just_signed_lets_requests_wait_and_stops_nothing()
+{
+    let mut story = Story::new();
+    let earlier = story.vault().floor.0 - 7_200;
+    story.console(&["crl", "sign", "root"]).unwrap();
+    story.vault().floor.0 = earlier;
+    story.now.unix_us -= 3_600_000_000;
+    let request = story.request("a.example.org");
+    let replies = by_tag(story.turn(vec![issue(1, &request)]));
+    assert!(matches!(replies[&1], Reply::NotNow), "{replies:?}");
+    story.later(3_601);
+    certificate(&story.issue(request));
+}
+
 #[test]
 fn signatures_under_way_at_a_stop_are_finished_by_the_next_start() {
     let mut story = Story::new();
