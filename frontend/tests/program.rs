@@ -233,12 +233,14 @@ fn a_request_travels_and_its_certificate_can_be_fetched() {
     let mut run = scene.run(&["--until-idle"]);
     assert_eq!(scene.play_until_exit(&mut run), 0);
     assert_eq!(scene.signer.acknowledged.len(), 2);
+    let (file, beside) = (scene.path("out.pem"), scene.path("out.pem.new"));
+    std::fs::write(&beside, "somebody's").unwrap();
     for id in &ids {
         assert_eq!(scene.state(id), "done");
-        let file = scene.path("out.pem");
         let output = scene.frontend(&["get", id, "--out", file.to_str().unwrap()]);
         assert!(code(&output) == 0 && output.stdout.is_empty() && is_pem(&file));
     }
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), "somebody's");
     let status = scene.json(&["status"]);
     assert_eq!(status["requests"]["done"], 2);
     assert_eq!(status["link"]["state"], "down");

@@ -1,6 +1,6 @@
 //! `get`, `time` and `catalogue`: show what is here. Nothing is changed.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process};
 
 use protocol::message::{Digest, Name, RequestId};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::{
     catalogue::Catalogues,
     cli::{self, Cli, Output},
     clock::{self, Utc},
-    durable,
+    durable::{self, Unfinished},
     error::{Failure, sentence},
     home::Home,
     inventory::Inventory,
@@ -108,12 +108,10 @@ pub(super) fn write(
 /// public: everybody may read a new one; the mode of one that is there is its owner's choice.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let written = match fs::metadata(path) {
-        Ok(there) if there.is_file() => fs::canonicalize(path).and_then(|file| {
-            let replaced = durable::replace(&file, bytes, there.permissions().mode() & 0o777);
-            replaced.map_err(|error| error.source)
-        }),
+        Ok(there) if there.is_file() => fs::canonicalize(path)
+            .and_then(|file| replace(&file, bytes, there.permissions().mode() & 0o777)),
         Ok(_) => fs::write(path, bytes), // a pipe or a device
-        Err(_) => durable::replace(path, bytes, durable::PUBLIC).map_err(|error| error.source),
+        Err(_) => replace(path, bytes, durable::PUBLIC),
     };
     written.map_err(|error| {
         let text = sentence(&error);
@@ -122,6 +120,18 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
             path.display()
         ))
     })
+}
+
+/// What lies beside it in this folder is not ours, and another command may be at the same file: the
+/// name for the meantime is this process's own.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let meantime = format!("{}.new", process::id());
+    let replaced = Unfinished::create(path, &meantime, mode).and_then(|new| {
+        new.fill(bytes)?;
+        new.put_in_place()?;
+        durable::sync_directory(path)
+    });
+    replaced.map_err(|error| error.source)
 }
 
 /// `frontend time`
