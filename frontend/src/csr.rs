@@ -6,9 +6,9 @@ use openssl::{nid::Nid, pkey::Id, x509::X509Req};
 use protocol::message::{CSR_MAX, RefusalCode};
 
 use crate::{
-    error::Refusal,
     names::{CsrNames, signature_algorithm},
     pem,
+    refusal::Refusal,
 };
 
 /// A CSR that is well-formed and proves possession of its key.

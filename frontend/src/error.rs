@@ -3,29 +3,10 @@
 //! Each room has its own error type; here they become one sentence and one exit code. Nothing
 //! here decides whether something went wrong.
 
-use protocol::message::RefusalCode;
-
 use crate::{
     carrier::CarrierError, crl::mirror::MirrorError, home::HomeError, link_key::LinkKeyError,
-    store::StoreError,
+    refusal::Refusal, store::StoreError,
 };
-
-/// A rule says no: an answer with a public code, not a fault.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("refused ({code}): {text}")]
-pub struct Refusal {
-    /// Which rule.
-    pub code: RefusalCode,
-    /// What, where and what to do, for a person.
-    pub text: String,
-}
-
-impl Refusal {
-    /// A refusal by `code` because of `fact`; the code's remedy is added.
-    pub fn new(code: RefusalCode, fact: impl std::fmt::Display) -> Self {
-        Self { code, text: format!("{fact}; {}", code.remedy()) }
-    }
-}
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +107,8 @@ pub fn sentence(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use protocol::message::RefusalCode;
+
     use super::*;
 
     #[test]

@@ -14,7 +14,7 @@
 //! | [`inventory`], [`crl`], [`audit`] | what came back and was checked; the copy of the audit log |
 //! | [`clock`], [`logging`], [`progress`] | clocks and randomness; log output; progress shown |
 //! | [`names`], [`der`], [`pem`] | reading certificates |
-//! | [`error`] | how a command ends when it does not end well |
+//! | [`refusal`], [`error`] | a rule that says no; how a command ends when it does not end well |
 
 pub mod audit;
 pub mod bundle;
@@ -39,6 +39,7 @@ pub mod pem;
 pub mod precheck;
 pub mod progress;
 pub mod queue;
+pub mod refusal;
 pub mod revoke_list;
 pub mod signature;
 pub mod spkac;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use protocol::message::RefusalCode;
 
-use crate::error::Refusal;
+use crate::refusal::Refusal;
 
 pub mod answer;
 pub mod check;

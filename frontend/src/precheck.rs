@@ -9,7 +9,7 @@ use protocol::message::{
 
 use crate::{
     catalogue::{Authority, OpenPgpAuthority, Trusted},
-    error::Refusal,
+    refusal::Refusal,
 };
 
 /// Whether a certificate could be issued: authority, profile, days and types of names.

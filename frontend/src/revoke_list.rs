@@ -12,9 +12,10 @@ use std::{
 use protocol::message::{Name, RequestId, RevocationReason, Serial};
 
 use crate::{
-    error::{Failure, Refusal},
+    error::Failure,
     inventory::Inventory,
     queue::{Queue, State},
+    refusal::Refusal,
     store::StoreError,
 };
 

@@ -15,7 +15,7 @@ use protocol::message::{CSR_MAX, RefusalCode, Subject};
 use crate::{
     csr,
     der::{BIT_STRING, NotDer, OBJECT_IDENTIFIER, Reader, SEQUENCE},
-    error::Refusal,
+    refusal::Refusal,
     signature::{self, Algorithm},
     subject::{self, NotASubject},
 };

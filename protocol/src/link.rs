@@ -41,6 +41,7 @@ mod connection;
 mod error;
 mod line;
 mod noise;
+mod pace;
 mod packet;
 mod round_trip;
 #[cfg(test)]

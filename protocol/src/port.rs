@@ -24,13 +24,14 @@ use crate::{
 };
 
 mod device;
+mod error;
 mod spec;
 #[cfg(test)]
 mod tests;
 mod usbnet;
 
-pub use device::PortError;
 use device::{Source, Stream};
+pub use error::PortError;
 pub use spec::{NotAPortSpec, PortSpec};
 pub use usbnet::InterfaceFault;
 

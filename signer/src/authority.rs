@@ -35,6 +35,7 @@ pub mod crl;
 pub mod index;
 pub mod newcerts;
 pub mod pack;
+pub mod serial;
 
 /// What the operator can set for one authority, in `authority.toml`.
 #[derive(Clone, Debug, Deserialize)]

@@ -357,7 +357,7 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Openpgp(command) => command.needs_store(),
         _ => true,
     };
-    if needs_store && !crate::vault::ledger_path(&dir).exists() {
+    if needs_store && !Ledger::path(&dir).exists() {
         return Err(Failure::Away(format!(
             "there is no signer store in {}; name another with --dir, or make one with \
              `signer init`",

@@ -5,7 +5,10 @@
 //! [`Transaction::commit`] alone, so nothing can be signed that is not on disk (invariant I4).
 //! Nothing here reads a clock or signs.
 
-use std::{ops::ControlFlow, path::Path};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use protocol::message::{Digest, Name, RequestId, Serial};
 use rusqlite::{
@@ -61,6 +64,11 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Where it is in a store.
+    pub fn path(store: &Path) -> PathBuf {
+        store.join("ledger.sqlite")
+    }
+
     /// Makes a new ledger at `path`, where none may be but what a crash left of an earlier attempt.
     pub fn create(path: &Path) -> Result<Self, Fault> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;

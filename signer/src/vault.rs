@@ -9,11 +9,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     os::fd::BorrowedFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
-use protocol::message::{Answer, Name, NotASerial, RefusalCode, RequestId, Serial};
+use protocol::message::{Answer, Name, RefusalCode, RequestId, Serial};
 
 use crate::{
     authority::{self, Authority},
@@ -158,7 +158,7 @@ impl Vault {
                 directory.display()
             ))
         })?;
-        let ledger = Ledger::open(&ledger_path(&directory))?;
+        let ledger = Ledger::open(&Ledger::path(&directory))?;
         let floor = ledger.time_floor()?;
         let mut vault = Self {
             time_sync: TimeSync::new(directory.clone(), boot_id),
@@ -721,31 +721,4 @@ fn quarantined(id: RequestId, text: &str) -> Answer {
 
 fn too_long(error: protocol::bounded::TooLong) -> Fault {
     Fault::Internal(format!("a result is longer than the protocol allows: {error}"))
-}
-
-/// The 16-octet serial of design §4: 8 octets of counter, 8 random octets, first bit 0.
-pub fn serial(counter: u64, random: [u8; 8]) -> Result<Serial, Fault> {
-    let exhausted = |_: NotASerial| Fault::Internal("the serial counter is exhausted".into());
-    if counter >> 63 != 0 {
-        return Err(exhausted(NotASerial));
-    }
-    let mut octets = counter.to_be_bytes().to_vec();
-    octets.extend_from_slice(&random);
-    Serial::from_magnitude(&octets).map_err(exhausted)
-}
-
-/// The counter in a serial of ours; other serials have none.
-pub fn serial_counter(serial: &Serial) -> Option<u64> {
-    let octets = serial.as_octets();
-    // Leading zero octets of the counter are not in the encoding.
-    let high = octets.len().checked_sub(8)?;
-    if high > 8 {
-        return None;
-    }
-    Some(octets[..high].iter().fold(0, |sum, octet| (sum << 8) | u64::from(*octet)))
-}
-
-/// The ledger's file in a store.
-pub fn ledger_path(store: &Path) -> PathBuf {
-    store.join("ledger.sqlite")
 }

@@ -21,11 +21,12 @@ use crate::{
     clock::{self, Clock},
     crl::{list, mirror::Mirror},
     csr, driver,
-    error::{Failure, Refusal},
+    error::Failure,
     home::Home,
     precheck,
     progress::Progress,
     queue::{self, Queue, State},
+    refusal::Refusal,
     spkac,
     store::{Store, StoreError},
 };

@@ -15,7 +15,7 @@ use crate::{
     catalogue::{Catalogues, Trusted},
     cli::{self, Cli, OpenPgpCommand},
     clock::{self, Utc},
-    error::{Failure, Refusal},
+    error::Failure,
     home::Home,
     openpgp::{
         self, check,
@@ -26,6 +26,7 @@ use crate::{
         wkd::{self, Layout},
     },
     precheck,
+    refusal::Refusal,
 };
 
 /// `frontend certify`

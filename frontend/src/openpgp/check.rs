@@ -22,7 +22,7 @@ use sequoia_openpgp::{
 };
 
 use super::{strip::Stripped, system_time};
-use crate::error::Refusal;
+use crate::refusal::Refusal;
 
 /// A key with nothing in it but what the signer needs.
 #[derive(Clone, Debug)]

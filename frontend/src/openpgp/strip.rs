@@ -13,7 +13,7 @@ use sequoia_openpgp::{
     serialize::SerializeInto,
 };
 
-use crate::error::Refusal;
+use crate::refusal::Refusal;
 
 /// One public key with its owner's own signatures and nothing else.
 #[derive(Clone, Debug)]

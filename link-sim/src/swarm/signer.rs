@@ -21,7 +21,7 @@ use signer::{
     gate::{Action, Gate, PENDING_MAX},
     intake::worker::Job,
     ledger::{AuthorityId, Ledger},
-    vault::{self, Settings, Vault},
+    vault::{Settings, Vault},
 };
 
 use super::{
@@ -111,7 +111,7 @@ impl Signer {
         let settings = Settings { directory, passphrase: None, boot_id };
         let at = Moment { boot_us: 0, ..moment(micros(now) - lag(clock)) };
         let vault = Vault::open_without_threads(settings, random, at).map_err(stopped)?;
-        let observer = Ledger::open(&vault::ledger_path(store)).map_err(stopped)?;
+        let observer = Ledger::open(&Ledger::path(store)).map_err(stopped)?;
         let name = material::name(ISSUING);
         let issuing = observer.authority(&name).map_err(stopped)?;
         let issuing = issuing.ok_or_else(|| Violation::new("the ledger lost its authority"))?;

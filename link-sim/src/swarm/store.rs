@@ -20,7 +20,7 @@ use signer::{
     calendar::UnixTime,
     fault::Fault,
     ledger::Ledger,
-    vault::{self, Settings, Vault},
+    vault::{Settings, Vault},
 };
 
 use super::{
@@ -149,7 +149,7 @@ fn make_signer(kind: Kind, store: &Path) -> anyhow::Result<()> {
     for part in ["", "audit", "authorities", "openpgp", "run"] {
         fs::create_dir_all(store.join(part))?;
     }
-    let mut ledger = Ledger::create(&vault::ledger_path(store))?;
+    let mut ledger = Ledger::create(&Ledger::path(store))?;
     for authority in &AUTHORITIES {
         let directory = store.join("authorities").join(authority.name);
         for part in ["private", "profiles", "newcerts", "crl"] {

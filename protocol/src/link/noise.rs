@@ -3,8 +3,9 @@
 //! A long segment pays its frame seldom but is lost more often. This room weighs the two from
 //! what became of the segments that were sent; it never decides when anything is sent.
 
-use super::{SEGMENT_LEAST, SEGMENT_LEAST_TIME, SEGMENT_MAX, SEGMENT_SLOW, SEGMENT_TIME};
-use super::{line::Pace, packet};
+use super::{
+    SEGMENT_LEAST, SEGMENT_LEAST_TIME, SEGMENT_MAX, SEGMENT_SLOW, SEGMENT_TIME, pace::Pace, packet,
+};
 use crate::time::Duration;
 
 /// What a segment's frame costs beside the segment: its header with a byte of the bitmap, the

@@ -26,7 +26,7 @@ use nix::{
     },
 };
 
-use super::device::PortError;
+use super::error::PortError;
 use crate::{
     link::Side,
     time::{Duration, Instant},

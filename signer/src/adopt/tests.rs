@@ -79,7 +79,7 @@ impl Old {
         for part in ["", "audit", "authorities"] {
             fs::create_dir(store.join(part)).unwrap();
         }
-        let mut ledger = Ledger::create(&vault::ledger_path(&store)).unwrap();
+        let mut ledger = Ledger::create(&Ledger::path(&store)).unwrap();
         let mut tx = ledger.begin(NOW).unwrap();
         tx.audit(&Event::StoreCreated).unwrap();
         tx.commit().unwrap();
@@ -91,7 +91,7 @@ impl Old {
     }
 
     fn ledger(&self) -> Ledger {
-        Ledger::open(&vault::ledger_path(&self.store())).unwrap()
+        Ledger::open(&Ledger::path(&self.store())).unwrap()
     }
 
     fn wishes(&self) -> Wishes {

@@ -8,13 +8,15 @@ use std::{fs::Metadata, io::Write, os::unix::fs::MetadataExt, path::Path};
 
 use protocol::message::Serial;
 
-use super::Layout;
+use super::{
+    Layout,
+    serial::{serial, serial_counter},
+};
 use crate::{
     calendar::UnixTime,
     durable,
     fault::Fault,
     ledger::{AuthorityId, CertificateRow, FilesAt, Ledger, Status},
-    vault::serial_counter,
 };
 
 mod compare;
@@ -217,7 +219,7 @@ pub fn write_to(path: &Path, id: AuthorityId, ledger: &Ledger) -> Result<Hash, F
 /// Writes the file with the next serial that `openssl ca` would use: the next counter, and random
 /// octets below it.
 pub fn write_serial(layout: &Layout, counter: u64, random: [u8; 8]) -> Result<(), Fault> {
-    let next = crate::vault::serial(counter + 1, random)?;
+    let next = serial(counter + 1, random)?;
     durable::replace_lazily(&layout.file("serial"), format!("{next}\n").as_bytes(), 0o644)
 }
 

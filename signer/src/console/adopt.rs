@@ -15,7 +15,7 @@ use crate::{
     durable::Lock,
     fault::Fault,
     ledger::{Ledger, SERIALS_FROM},
-    vault::{self, Random},
+    vault::Random,
 };
 
 #[derive(Debug, Args)]
@@ -92,7 +92,7 @@ pub(super) fn adopt(
         true => None,
         false => Some(take_store(store)?),
     };
-    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
+    let mut ledger = Ledger::open(&Ledger::path(store))?;
     if !arguments.plan
         && let Some(names) = adopt::finished(&wishes, store, &ledger)?
     {

@@ -106,7 +106,7 @@ pub(super) fn run(
 
 fn import(store: &Path, files: &[PathBuf], now: UnixTime, as_json: bool) -> Result<(), Failure> {
     let imported = blocklist::import(store, files)?;
-    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
+    let mut ledger = Ledger::open(&Ledger::path(store))?;
     let mut tx = ledger.begin(now)?;
     let sources = imported.sources.iter();
     tx.audit(&Event::BlocklistImported {
@@ -162,7 +162,7 @@ fn change(
     change: impl Fn(&mut Transaction<'_>, Digest) -> Result<bool, Fault>,
     [done, nothing_to_do]: [&str; 2],
 ) -> Result<(), Failure> {
-    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
+    let mut ledger = Ledger::open(&Ledger::path(store))?;
     let mut tx = ledger.begin(now)?;
     let mut lines = Vec::new();
     for fingerprint in fingerprints {
@@ -178,7 +178,7 @@ fn change(
 }
 
 fn list(store: &Path, as_json: bool) -> Result<(), Failure> {
-    let keys = Ledger::open(&vault::ledger_path(store))?.blocked_keys()?;
+    let keys = Ledger::open(&Ledger::path(store))?.blocked_keys()?;
     if as_json {
         let rows: Vec<_> = keys
             .iter()

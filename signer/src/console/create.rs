@@ -14,7 +14,7 @@ use protocol::{
 use super::{CreateArguments, Failure, check_clock, no_authority, refuse};
 use crate::{
     audit::Event,
-    authority::{self, Authority, Layout, read_chain},
+    authority::{self, Authority, Layout, read_chain, serial::serial},
     calendar::UnixTime,
     clock::Moment,
     durable::{self, Lock},
@@ -34,8 +34,8 @@ const ROOT_PROFILE: &str = include_str!("../../profiles/subca.toml");
 
 /// Makes an empty store.
 pub(super) fn init(store: &Path, entropy: &Entropy, now: Moment) -> Result<(), Failure> {
-    let ledger_path = vault::ledger_path(store);
-    if Ledger::is_made(&ledger_path)? {
+    let path = Ledger::path(store);
+    if Ledger::is_made(&path)? {
         return Err(Fault::Configuration(format!(
             "{} holds a store already; nothing was changed",
             store.display()
@@ -48,13 +48,13 @@ pub(super) fn init(store: &Path, entropy: &Entropy, now: Moment) -> Result<(), F
     {
         durable::directory(&store.join(part), mode)?;
     }
-    let mut ledger = Ledger::create(&ledger_path)?;
+    let mut ledger = Ledger::create(&path)?;
     let mut tx = ledger.begin(now.unix())?;
     tx.audit(&Event::StoreCreated)?;
     tx.commit()?;
     vault::follow_audit(store, &mut ledger)?;
     link_key::own(store, entropy)?;
-    durable::sync_directory(&ledger_path)?;
+    durable::sync_directory(&path)?;
     say!("made an empty store in {}", store.display());
     say!("next: signer authority create NAME --subject DN --key rsa:4096");
     say!("and:  signer pair --show, to pair it with the frontend");
@@ -75,7 +75,7 @@ pub(super) fn authority(
     let layout = Layout::new(store, &arguments.name);
     // One authority is made at a time.
     let _lock = Lock::wait(&store.join("console.lock"))?;
-    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
+    let mut ledger = Ledger::open(&Ledger::path(store))?;
     check_clock(&ledger, now)?;
     let made = match left_over(&layout, &ledger, arguments)? {
         Some(made) => made,
@@ -239,7 +239,7 @@ fn self_signed(
     };
     let subject = name::one_line(&wish.subject);
     let permit = profile.permit(wish, now, UnixTime(i64::MAX))?;
-    let serial = vault::serial(ledger::SERIALS_FROM + 1, vault::random_octets(random)?)?;
+    let serial = serial(ledger::SERIALS_FROM + 1, vault::random_octets(random)?)?;
     let tbs = lint_ca(&issuer, &serial, &permit, &profile)?;
     let signature = key.sign(tbs.der())?;
     let certificate = tbs::signed(tbs.der(), &issuer.signature_algorithm, &signature);
@@ -288,8 +288,7 @@ fn issued_by(
     let lock = vault::lock(&issuer)?;
     vault::take_in(&issuer, ledger, &lock)?;
     let mut tx = ledger.begin(now)?;
-    let serial =
-        vault::serial(tx.next_serial_counter(issuer.id())?, vault::random_octets(random)?)?;
+    let serial = serial(tx.next_serial_counter(issuer.id())?, vault::random_octets(random)?)?;
     let tbs = lint_ca(issuer.issuer(), &serial, &permit, profile)?;
     tx.store_intent(None, issuer.id(), profile.name(), tbs)?;
     let committed = tx.commit()?;

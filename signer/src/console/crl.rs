@@ -26,7 +26,7 @@ pub(super) fn show(
     now: Moment,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     let mut told = Vec::new();
     for authority in load(store, name, &ledger, passphrase)? {
         for scope in authority.crl_scopes() {
@@ -94,7 +94,7 @@ pub(super) fn next(
     passphrase: Option<&Secret>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     let Some(authority) = load(store, Some(name), &ledger, passphrase)?.pop() else {
         return Err(Fault::Internal(format!("authority {name} was not loaded")).into());
     };

@@ -172,7 +172,7 @@ fn take_over(store: &Path, arguments: &ImportArguments, now: Moment) -> Result<(
 /// Opens the ledger for a new authority, alone.
 fn open(store: &Path, name: &Name, now: Moment) -> Result<(Lock, Ledger), Failure> {
     let lock = Lock::wait(&store.join("console.lock"))?;
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     check_clock(&ledger, now)?;
     let names = openpgp::names(store)?;
     let fault = |text: String| Err(Fault::Configuration(text).into());
@@ -297,7 +297,7 @@ fn authority_value(store: &Path, name: &Name) -> Result<serde_json::Value, Fault
 }
 
 fn list(store: &Path, only: Option<&Name>, as_json: bool) -> Result<(), Failure> {
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     let mut authorities = Vec::new();
     for name in openpgp::names(store)? {
         if only.is_none_or(|only| *only == name) {
@@ -390,7 +390,7 @@ fn print_head(value: &serde_json::Value) {
 }
 
 fn show(store: &Path, name: &Name, as_json: bool) -> Result<(), Failure> {
-    known(&Ledger::open(&vault::ledger_path(store))?, name)?;
+    known(&Ledger::open(&Ledger::path(store))?, name)?;
     openpgp::names(store)?; // an old store's key is given its name first
     let value = authority_value(store, name)?;
     if as_json {

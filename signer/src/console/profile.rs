@@ -20,13 +20,13 @@ use crate::{
     durable,
     fault::Fault,
     keys::CaKeyKind,
+    ledger::Ledger,
     name,
     profile::{
         self, Deviation, Profile,
         show::{Shown, ShownCap, Signing},
     },
     tbs::{self, Issuer},
-    vault,
 };
 
 /// What can be done with profiles.
@@ -238,7 +238,7 @@ fn deviation_line(deviation: &Deviation) -> String {
 
 /// What else a person should know before certificates are made.
 fn notes(store: &Path, profile: Option<&Profile>) -> Result<Vec<String>, Fault> {
-    let made = vault::ledger_path(store).exists();
+    let made = Ledger::path(store).exists();
     if made && Blocklist::open(store)?.is_loaded() {
         return Ok(Vec::new());
     }

@@ -16,7 +16,7 @@ use crate::{
     durable::{self, Lock},
     fault::Fault,
     ledger::Ledger,
-    link_key, name, vault,
+    link_key, name,
 };
 
 /// Lists the authorities with their CRLs' runway.
@@ -45,7 +45,7 @@ fn text(value: &Value) -> &str {
 }
 
 fn authority_rows(store: &Path, now: UnixTime) -> Result<Vec<Value>, Fault> {
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     let mut rows = Vec::new();
     for name in authority::names(store)? {
         let Some(id) = ledger.authority(&name)? else { continue };
@@ -73,7 +73,7 @@ fn authority_rows(store: &Path, now: UnixTime) -> Result<Vec<Value>, Fault> {
 
 /// Shows what the signer holds and how it is.
 pub(super) fn status(store: &Path, now: Moment, as_json: bool) -> Result<(), Failure> {
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     // The running signer holds this lock; its state file alone could be left over.
     let running = Lock::try_take(&store.join("lock"))?.is_none();
     let state = read_json(&store.join("run/state.json"))?.filter(|_| running);

@@ -71,7 +71,7 @@ pub(super) fn open(
     passphrase: Option<&Secret>,
     now: Moment,
 ) -> Result<(Authority, Ledger, UnixTime), Failure> {
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     if ledger.authority(name)?.is_none() {
         return Err(no_authority(name));
     }

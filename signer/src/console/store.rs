@@ -154,7 +154,7 @@ fn rebuild(store: &Path, passphrase: Option<&Secret>, random: &mut Random) -> Re
 
 /// Moves old copies into packs.
 fn pack(store: &Path, arguments: &PackArguments, now: Moment, json: bool) -> Result<(), Failure> {
-    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
+    let mut ledger = Ledger::open(&Ledger::path(store))?;
     let older_than_s = i64::from(arguments.older_than) * DAY_S;
     let cutoff = crate::calendar::UnixTime(now.unix().0 - older_than_s);
     let mut reports = serde_json::Map::new();
@@ -182,7 +182,7 @@ fn pack(store: &Path, arguments: &PackArguments, now: Moment, json: bool) -> Res
 
 /// Writes authorities in openssl's layout.
 fn export(store: &Path, arguments: &ExportArguments, json: bool) -> Result<(), Failure> {
-    let mut ledger = Ledger::open(&vault::ledger_path(store))?;
+    let mut ledger = Ledger::open(&Ledger::path(store))?;
     let mut reports = serde_json::Map::new();
     for (name, id) in chosen(&ledger, arguments.authority.as_ref())? {
         let layout = Layout::new(store, &name);

@@ -41,7 +41,7 @@ pub(super) fn revoke(
     now: Moment,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     let search = match files {
         [] => Search::known(store, &ledger)?,
         files => Search::files(files)?,

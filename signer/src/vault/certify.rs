@@ -16,8 +16,9 @@ use protocol::{
     user_id::UserId,
 };
 
-use super::{Vault, issue::Desk, serial, sign::Task, too_long};
+use super::{Vault, issue::Desk, sign::Task, too_long};
 use crate::{
+    authority::serial::serial,
     calendar::UnixTime,
     call::Certify,
     fault::Fault,

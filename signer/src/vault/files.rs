@@ -13,12 +13,13 @@ use std::{
 use openssl::x509::X509;
 use protocol::message::Name;
 
-use super::{Vault, ledger_path, serial_counter, sign::Signed};
+use super::{Vault, sign::Signed};
 use crate::{
     authority::{
         self, Authority, Layout,
         index::{self, Left},
         newcerts,
+        serial::serial_counter,
     },
     clock::Moment,
     durable::{self, Lock},
@@ -389,7 +390,7 @@ fn lock_files(layout: &Layout) -> Result<Lock, Fault> {
 /// Writes every openssl-style file again from the ledger; answers how many certificate copies.
 /// Lines that the ledger does not know are adopted first, so none is lost.
 pub fn rebuild(store: &Path, authority: &Authority, random: [u8; 8]) -> Result<u64, Fault> {
-    let mut ledger = Ledger::open(&ledger_path(store))?;
+    let mut ledger = Ledger::open(&Ledger::path(store))?;
     let (layout, id) = (authority.layout(), authority.id());
     let _packs = packing::lock(layout)?;
     let _lock = lock(authority)?;
@@ -466,7 +467,7 @@ pub fn load_all(
     store: &Path,
     passphrase: Option<&crate::keys::Secret>,
 ) -> Result<Vec<Authority>, Fault> {
-    let ledger = Ledger::open(&ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     let mut all = Vec::new();
     for name in authority::names(store)? {
         if ledger.authority(&name)?.is_some() {

@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use protocol::message::{Answer, Digest, Name, RefusalCode, RequestId};
 
-use super::{Random, blocked, is_in_work, refused, reply_for, serial};
+use super::{Random, blocked, is_in_work, refused, reply_for};
 use crate::{
     audit::Event,
-    authority::Authority,
+    authority::{Authority, serial::serial},
     blocklist::Blocklist,
     calendar::UnixTime,
     call::{Issue, Reply},

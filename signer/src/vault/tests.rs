@@ -22,6 +22,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    authority::serial::serial_counter,
     call::Issue,
     console::{self, Arguments},
     intake,
@@ -385,7 +386,7 @@ fn console_only_profile_root_and_unknown_names_are_refused_from_the_link() {
         // A refusal is an answer like others: kept, and the same when asked again.
         assert_eq!(code(&story.issue(request)), expected);
     }
-    let ledger = Ledger::open(&ledger_path(&story.store())).unwrap();
+    let ledger = Ledger::open(&Ledger::path(&story.store())).unwrap();
     assert_eq!(ledger.outcomes().unwrap(), [("refused".to_owned(), 5)]);
     let audit = fs::read_to_string(story.store().join("audit/0000000001.log")).unwrap();
     assert_eq!(audit.matches("\"event\":\"refused\"").count(), 5);
@@ -583,7 +584,7 @@ fn second_signer_on_one_store_is_refused() {
 #[test]
 fn signing_stops_when_the_audit_log_cannot_be_written() {
     let mut story = Story::new();
-    let vandal = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    let vandal = rusqlite::Connection::open(Ledger::path(&story.store())).unwrap();
     vandal.execute_batch("ALTER TABLE audit RENAME TO gone").unwrap();
     let request = story.request("a.example.org");
     let (now, call) = (story.now, Tagged { tag: 1, body: Call::Issue(Box::new(request)) });
@@ -616,17 +617,6 @@ fn check_finds_a_rotten_bit_in_every_kind_of_file() {
 }
 
 #[test]
-fn serial_has_a_rising_counter_above_random_octets() {
-    let one = serial(1 << 62, [0xff; 8]).unwrap();
-    let two = serial((1 << 62) + 1, [0; 8]).unwrap();
-    assert!(two > one);
-    assert_eq!(one.as_octets().len(), 16);
-    assert_eq!(serial_counter(&two), Some((1 << 62) + 1));
-    assert!(serial(1 << 63, [0; 8]).is_err(), "the first bit stays 0");
-    assert_eq!(serial_counter(&"01".parse().unwrap()), None, "not one of ours");
-}
-
-#[test]
 fn audit_file_with_a_torn_end_is_mended() {
     let mut story = Story::new();
     story.issued("a.example.org");
@@ -643,7 +633,7 @@ fn crl_past_16_mib_arrives_whole_in_pieces_and_resumes_after_a_cut() {
     let mut story = Story::new();
     story.vault = None;
     // As many revoked certificates as make more than 16 MiB: 20-octet serials, with a reason.
-    let filler = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    let filler = rusqlite::Connection::open(Ledger::path(&story.store())).unwrap();
     filler
         .execute_batch(
             "BEGIN;

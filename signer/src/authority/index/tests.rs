@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use super::*;
-use crate::vault::ledger_path;
 
 fn row(status: Status) -> CertificateRow {
     CertificateRow {
@@ -113,11 +112,11 @@ impl Shelf {
         let name = "issuing".parse().unwrap();
         let layout = Layout::new(&store, &name);
         std::fs::create_dir_all(layout.file("newcerts")).unwrap();
-        let mut ledger = Ledger::create(&ledger_path(&store)).unwrap();
+        let mut ledger = Ledger::create(&Ledger::path(&store)).unwrap();
         let tx = ledger.begin(UnixTime(1_790_000_000)).unwrap();
         let id = tx.add_authority(&name).unwrap();
         tx.commit().unwrap();
-        let filler = rusqlite::Connection::open(ledger_path(&store)).unwrap();
+        let filler = rusqlite::Connection::open(Ledger::path(&store)).unwrap();
         filler
             .execute_batch(&format!(
                 "INSERT INTO certificate
@@ -152,7 +151,7 @@ impl Shelf {
 
     /// Adds a row behind the index's back.
     fn record(&self, subject: &str) {
-        let vandal = rusqlite::Connection::open(ledger_path(&self.store)).unwrap();
+        let vandal = rusqlite::Connection::open(Ledger::path(&self.store)).unwrap();
         let sql = "INSERT INTO certificate (authority, serial, profile, not_after, subject, der)
                    VALUES (1, CAST(?1 AS BLOB), '', 2000000000, ?1, x'')";
         vandal.execute(sql, [subject]).unwrap();

@@ -21,7 +21,6 @@ use crate::{
     console::{Failure, read_certificate},
     fault::Fault,
     ledger::{AuthorityId, CertificateRow, Ledger, Status},
-    vault,
 };
 
 /// The most certificates that a part of a subject may bring up.
@@ -51,7 +50,7 @@ struct Found {
 }
 
 pub(super) fn find(store: &Path, arguments: &FindArguments, json: bool) -> Result<(), Failure> {
-    let ledger = Ledger::open(&vault::ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     let certificate = arguments.cert.as_deref().map(read_certificate).transpose()?;
     let (der, serial) = match certificate {
         Some((certificate, serial)) => {

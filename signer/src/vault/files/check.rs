@@ -13,10 +13,10 @@ use crate::{
     authority::{
         Authority, index,
         newcerts::{Copies, CopyState},
+        serial::serial_counter,
     },
     fault::Fault,
     ledger::Ledger,
-    vault::{ledger_path, serial_counter},
 };
 
 mod openpgp;
@@ -44,7 +44,7 @@ pub fn check(
     authorities: &[Authority],
     progress: &mut dyn FnMut(u64),
 ) -> Result<CheckReport, Fault> {
-    let ledger = Ledger::open(&ledger_path(store))?;
+    let ledger = Ledger::open(&Ledger::path(store))?;
     let mut report = CheckReport { findings: ledger.integrity()?, ..CheckReport::default() };
     for intent in ledger.open_intents()? {
         let serial = intent.serial();

@@ -92,7 +92,7 @@ fn blocklist_operator_key_by_its_fingerprint_alone_is_refused_after_a_restart_to
     assert_eq!(story.refusal("a.example.org").0, RefusalCode::KeyBlocked);
     let entries = story.audit().matches("\"event\":\"key-blocked\"").count();
     assert_eq!(entries, 1, "what changes nothing has no entry");
-    let ledger = Ledger::open(&ledger_path(&story.store())).unwrap();
+    let ledger = Ledger::open(&Ledger::path(&story.store())).unwrap();
     let blocked = ledger.blocked_keys().unwrap();
     assert_eq!(blocked.len(), 1);
     assert_eq!((blocked[0].fingerprint.to_string(), &*blocked[0].reason), (fingerprint, "x"));
@@ -208,7 +208,7 @@ fn expired_and_revoked_certificates_are_not_looked_at_and_a_cut_run_gets_its_crl
     let first = story.issued("first.example.org");
     story.import_debian_list();
     // As after a run that was cut off behind its last transaction.
-    let mut ledger = Ledger::open(&ledger_path(&story.store())).unwrap();
+    let mut ledger = Ledger::open(&Ledger::path(&story.store())).unwrap();
     let id = ledger.authority(&name("issuing")).unwrap().unwrap();
     let tx = ledger.begin(story.now.unix()).unwrap();
     tx.revoke(id, &serial_of(&first), RevocationReason::KeyCompromise).unwrap();
@@ -221,7 +221,7 @@ fn expired_and_revoked_certificates_are_not_looked_at_and_a_cut_run_gets_its_crl
 
 /// The number of the issuing authority's newest CRL.
 fn newest(story: &Story) -> u64 {
-    let ledger = Ledger::open(&ledger_path(&story.store())).unwrap();
+    let ledger = Ledger::open(&Ledger::path(&story.store())).unwrap();
     let id = ledger.authority(&name("issuing")).unwrap().unwrap();
     ledger.newest_crl(id).unwrap().unwrap().number
 }

@@ -207,7 +207,7 @@ fn revocation_that_the_index_did_not_show_at_the_stop_is_shown_after_the_next_st
 
 /// A command at the console that brings the files to the ledger's state.
 fn settle_beside(story: &mut Story) {
-    let mut beside = Ledger::open(&ledger_path(&story.store())).unwrap();
+    let mut beside = Ledger::open(&Ledger::path(&story.store())).unwrap();
     let issuing = &story.vault().authorities[&name("issuing")];
     let lock = lock(issuing).unwrap();
     settle(issuing, &mut beside, [0; 8], &lock).unwrap();
@@ -315,7 +315,7 @@ fn audit_file_that_lost_touch_by_more_than_a_batch_is_mended() {
         story.vault().handle(now, calls).unwrap();
     }
     // The files were written but the note that they are was lost.
-    let vandal = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    let vandal = rusqlite::Connection::open(Ledger::path(&story.store())).unwrap();
     vandal.execute_batch("UPDATE meta SET value = 3 WHERE key = 'audit_files_at'").unwrap();
     story.start();
     assert_eq!(story.findings(), Vec::<String>::new());

@@ -75,7 +75,7 @@ fn revoke_by_hand(story: &Story, serial: &Serial) {
 
 /// The ledger says that a certificate is valid again.
 fn take_back(story: &Story, serial: &Serial) {
-    let mut ledger = Ledger::open(&ledger_path(&story.store())).unwrap();
+    let mut ledger = Ledger::open(&Ledger::path(&story.store())).unwrap();
     let id = ledger.authority(&name("issuing")).unwrap().unwrap();
     let row = ledger.certificate(id, serial).unwrap().unwrap();
     let mut tx = ledger.begin(story.now.unix()).unwrap();
@@ -194,7 +194,7 @@ fn a_profile_can_keep_expired_certificates_for_years_and_authority_toml_adopted_
 
 /// Certificates without bytes, as adopted index lines are, beside a running vault.
 fn fill(story: &Story, count: u32, status: &str) -> Vec<Serial> {
-    let filler = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    let filler = rusqlite::Connection::open(Ledger::path(&story.store())).unwrap();
     let sql = "INSERT INTO certificate
                  (authority, serial, profile, not_after, subject, der, status, revoked_at, reason)
                SELECT id, ?1, '', 2000000000, '/CN=x', x'', ?2, ?3, ?4 FROM authority
@@ -582,7 +582,7 @@ fn crl_is_signed_for_what_waits_also_where_there_was_none() {
     story.console(&again).unwrap();
     assert!(!lacks(&mut story));
     assert!(story.file("crl/000002.crl").exists());
-    let vandal = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    let vandal = rusqlite::Connection::open(Ledger::path(&story.store())).unwrap();
     vandal.execute_batch("DELETE FROM crl").unwrap();
     assert!(lacks(&mut story));
     story.console(&again).unwrap();

@@ -42,7 +42,7 @@ fn large_crl_is_not_signed_for_each_revocation() {
     let mut story = Story::new();
     let first = serial_of(&story.issued("a.example.org"));
     let second = serial_of(&story.issued("b.example.org"));
-    let filler = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    let filler = rusqlite::Connection::open(Ledger::path(&story.store())).unwrap();
     filler
         .execute_batch(
             "INSERT INTO certificate

@@ -114,7 +114,7 @@ impl Pgp {
 
     /// The numbers of signatures in the records.
     pub(super) fn records(&self) -> usize {
-        let ledger = Ledger::open(&ledger_path(&self.story.store())).unwrap();
+        let ledger = Ledger::open(&Ledger::path(&self.story.store())).unwrap();
         let mut count = 0;
         ledger
             .for_each_certification(None, |_| {

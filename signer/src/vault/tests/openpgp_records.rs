@@ -61,7 +61,7 @@ impl Pgp {
     }
 
     fn sql(&self) -> Connection {
-        let connection = Connection::open(ledger_path(&self.story.store())).unwrap();
+        let connection = Connection::open(Ledger::path(&self.story.store())).unwrap();
         connection.pragma_update(None, "foreign_keys", false).unwrap();
         connection
     }
@@ -192,7 +192,7 @@ fn what_is_signed_is_in_the_ledger_with_every_byte_before_it_is_signed() {
         assert!(replies.is_empty() && vault.in_hand() == 1, "it waits for its signature");
 
         // Nobody has signed it yet, and whoever opens the ledger now sees what will be.
-        let second = Ledger::open(&ledger_path(&pgp.story.store())).unwrap();
+        let second = Ledger::open(&Ledger::path(&pgp.story.store())).unwrap();
         let [intent] = <[_; 1]>::try_from(second.open_openpgp_intents().unwrap()).unwrap();
         assert_eq!(intent.request(), id);
         match intent.job() {
@@ -291,7 +291,7 @@ fn check_finds_each_row_of_openpgp_that_is_missing() {
     bytes(&pgp.ask(vec![back]).pop().unwrap());
     assert_eq!(pgp.story.findings(), Vec::<String>::new());
     pgp.story.vault = None;
-    let path = ledger_path(&pgp.story.store());
+    let path = Ledger::path(&pgp.story.store());
     let kept = path.with_extension("kept");
     pgp.sql().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     fs::copy(&path, &kept).unwrap();

@@ -18,7 +18,7 @@ impl Story {
     }
 
     fn ledger(&self) -> (Ledger, AuthorityId) {
-        let ledger = Ledger::open(&ledger_path(&self.store())).unwrap();
+        let ledger = Ledger::open(&Ledger::path(&self.store())).unwrap();
         let id = ledger.authority(&name("issuing")).unwrap().unwrap();
         (ledger, id)
     }
@@ -120,7 +120,7 @@ fn certificate_from_the_future_keeps_no_other_from_being_packed() {
     story.later(60 * DAY_S);
     story.stocked(1);
     story.later(-60 * DAY_S);
-    let vandal = rusqlite::Connection::open(ledger_path(&story.store())).unwrap();
+    let vandal = rusqlite::Connection::open(Ledger::path(&story.store())).unwrap();
     // As if the first had been made last: rows are in no order of time.
     vandal
         .execute_batch(

@@ -3,6 +3,8 @@
 //! A turn never waits for a signature, so what the first turn started is under way when the second
 //! begins, however fast the signing threads are: nothing is recorded but by a turn.
 
+use std::path::Path;
+
 use super::*;
 
 fn issue(tag: u64, request: &Issue) -> Tagged<Call> {
