@@ -9,8 +9,8 @@
 //! What is not as in the field: the intake's verdict is asked for in the same process, and the
 //! vault signs when it is told to instead of in threads.
 
-use ::signer::clock::Moment;
-use protocol::time::Duration;
+use ::signer::{clock::Moment, fault::Fault};
+use protocol::time::{Duration, Instant};
 
 use crate::{checker, random::Random};
 
@@ -63,6 +63,16 @@ impl From<checker::Violation> for Violation {
     }
 }
 
+/// A fault ends the vault's program: no operation of the swarm may bring one about.
+fn stopped(fault: Fault) -> Violation {
+    Violation::new(format!("the vault stops: {fault}"))
+}
+
+/// No operation of the swarm may stop the carrier.
+fn failed(error: impl std::error::Error) -> Violation {
+    Violation::new(format!("the carrier stops: {error}"))
+}
+
 type Held = Result<(), Violation>;
 
 /// The clock at virtual time zero, seconds since 1970-01-01 UTC: 2027-01-15.
@@ -71,6 +81,10 @@ const START_UNIX_S: i64 = 1_800_000_000;
 /// A moment of the signer's clocks, `micros` after the start.
 fn moment(micros: i64) -> Moment {
     Moment { unix_us: START_UNIX_S * 1_000_000 + micros, boot_us: micros }
+}
+
+fn micros(at: Instant) -> i64 {
+    i64::try_from(at.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// What a run that broke no rule did.

@@ -16,7 +16,7 @@ use protocol::{
     time::Instant,
 };
 
-use super::{Held, START_UNIX_S, Violation, oracle::Oracle, sabotage::Sabotage, signer::micros};
+use super::{Held, START_UNIX_S, Violation, failed, micros, oracle::Oracle, sabotage::Sabotage};
 use crate::checker::Checker;
 
 /// The webdb's carrier, while it runs.
@@ -166,9 +166,4 @@ impl Frontend {
 fn at(now: Instant) -> Now {
     let unix_us = START_UNIX_S * 1_000_000 + micros(now);
     Now { instant: now, unix_us, synchronised: true }
-}
-
-/// No operation of the swarm may stop the carrier.
-pub(crate) fn failed(error: impl std::error::Error) -> Violation {
-    Violation::new(format!("the carrier stops: {error}"))
 }

@@ -23,7 +23,7 @@ use super::{
     Held, Violation,
     certificate::Certificate,
     crls::{Certificates, Crl, CrlMemory, Issued},
-    frontend::failed,
+    failed,
     sabotage::Saboteur,
 };
 
@@ -418,9 +418,8 @@ impl Oracle {
 
     /// Invariants I5 and I12: the files are those of the ledger and the audit chain is whole.
     pub(crate) fn check_files(store: &Path) -> Held {
-        let authorities = vault::load_all(store, None).map_err(super::signer::stopped)?;
-        let report =
-            vault::check(store, &authorities, &mut |_| {}).map_err(super::signer::stopped)?;
+        let authorities = vault::load_all(store, None).map_err(super::stopped)?;
+        let report = vault::check(store, &authorities, &mut |_| {}).map_err(super::stopped)?;
         match report.findings.first() {
             None => Ok(()),
             Some(finding) => Err(Violation::new(format!("I5, I12: the store check: {finding}"))),

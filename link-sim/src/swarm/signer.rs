@@ -28,9 +28,10 @@ use super::{
     Held, Violation,
     crls::Crl,
     material::{self, ISSUING},
-    moment,
+    micros, moment,
     oracle::Oracle,
     sabotage::Sabotage,
+    stopped,
     store::Synced,
 };
 use crate::{checker::Checker, random::Random};
@@ -373,15 +374,6 @@ impl Signer {
         self.gate.outbox = kept;
         Ok(())
     }
-}
-
-/// A fault ends the vault's program: no operation of the swarm may bring one about.
-pub(crate) fn stopped(fault: Fault) -> Violation {
-    Violation::new(format!("the vault stops: {fault}"))
-}
-
-pub(crate) fn micros(at: Instant) -> i64 {
-    i64::try_from(at.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn lag(clock: Duration) -> i64 {

@@ -132,7 +132,7 @@ impl World {
         let templates = kind.templates();
         templates.signer.write(&scratch.path("signer"))?;
         templates.frontend.write(&scratch.path("frontend"))?;
-        let home = Home::open(&scratch.path("frontend")).map_err(super::frontend::failed)?;
+        let home = Home::open(&scratch.path("frontend")).map_err(super::failed)?;
         let direction = |random: &mut Random| Direction {
             wire: Wire::new(config.clone(), random.next_u64()),
             arriving: Checker::default(),

@@ -7,7 +7,7 @@ use std::path::Path;
 use protocol::message::Name;
 use serde_json::{Value, json};
 
-use super::{Failure, no_authority};
+use super::{Failure, check_clock, no_authority};
 use crate::{
     authority::{self, Authority},
     calendar::UnixTime,
@@ -177,11 +177,27 @@ pub(super) fn sign(
     passphrase: Option<&Secret>,
     now: Moment,
 ) -> Result<(), Failure> {
-    let (authority, mut ledger, time) = super::revoke::open(store, name, passphrase, now)?;
+    let (authority, mut ledger, time) = open(store, name, passphrase, now)?;
     let lock = vault::lock(&authority)?;
     vault::take_in(&authority, &mut ledger, &lock)?;
     drop(lock);
     sign_with(store, &authority, &mut ledger, time)
+}
+
+/// The authority and the ledger for a direct command, and the time to sign with.
+pub(super) fn open(
+    store: &Path,
+    name: &Name,
+    passphrase: Option<&Secret>,
+    now: Moment,
+) -> Result<(Authority, Ledger, UnixTime), Failure> {
+    let ledger = Ledger::open(&Ledger::path(store))?;
+    if ledger.authority(name)?.is_none() {
+        return Err(no_authority(name));
+    }
+    let time = check_clock(&ledger, now)?;
+    let authority = Authority::load(store, name, &ledger, passphrase)?;
+    Ok((authority, ledger, time))
 }
 
 /// Signs what is due and says so.

@@ -5,19 +5,16 @@
 
 use std::path::Path;
 
-use protocol::message::{Name, RefusalCode, Serial};
+use protocol::message::{RefusalCode, Serial};
 
-use super::{
-    Failure, RevokeArguments, check_clock, no_authority, read_certificate, refuse, unusable,
-};
+use super::{Failure, RevokeArguments, crl, read_certificate, refuse, unusable};
 use crate::{
     audit::Event,
     authority::Authority,
-    calendar::UnixTime,
     clock::Moment,
     fault::Fault,
     keys::Secret,
-    ledger::{Ledger, Status},
+    ledger::Status,
     vault::{self, Random},
 };
 
@@ -31,7 +28,7 @@ pub(super) fn revoke(
 ) -> Result<(), Failure> {
     let name = arguments.authority.as_ref();
     let name = name.ok_or_else(|| Fault::Internal("no authority to revoke at".into()))?;
-    let (authority, mut ledger, time) = open(store, name, passphrase, now)?;
+    let (authority, mut ledger, time) = crl::open(store, name, passphrase, now)?;
     let serial = match (&arguments.serial, &arguments.cert) {
         (Some(serial), _) => serial.clone(),
         (None, Some(path)) => serial_of(path, &authority)?,
@@ -61,23 +58,7 @@ pub(super) fn revoke(
     tx.commit()?;
     vault::settle(&authority, &mut ledger, vault::random_octets(random)?, &lock)?;
     drop(lock);
-    super::crl::sign_with(store, &authority, &mut ledger, time)
-}
-
-/// The authority and the ledger for a direct command, and the time to sign with.
-pub(super) fn open(
-    store: &Path,
-    name: &Name,
-    passphrase: Option<&Secret>,
-    now: Moment,
-) -> Result<(Authority, Ledger, UnixTime), Failure> {
-    let ledger = Ledger::open(&Ledger::path(store))?;
-    if ledger.authority(name)?.is_none() {
-        return Err(no_authority(name));
-    }
-    let time = check_clock(&ledger, now)?;
-    let authority = Authority::load(store, name, &ledger, passphrase)?;
-    Ok((authority, ledger, time))
+    crl::sign_with(store, &authority, &mut ledger, time)
 }
 
 /// The serial of a certificate, which must be the authority's own.

@@ -68,7 +68,7 @@ pub(super) fn revoke(
     // All keys and indexes first: a wrong passphrase or a damaged line must not be found half-way.
     let mut opened = Vec::new();
     for (name, _) in &names {
-        let (authority, mut writer, time) = super::revoke::open(store, name, passphrase, now)?;
+        let (authority, mut writer, time) = super::crl::open(store, name, passphrase, now)?;
         let lock = vault::lock(&authority)?;
         vault::take_in(&authority, &mut writer, &lock)?;
         opened.push((authority, writer, time));

@@ -10,8 +10,8 @@ use frontend::{
 use protocol::message::CrlScope;
 
 use super::{
-    super::frontend::failed, Duration, Faults, HEALING_MAX, Held, ISSUING, LOOKED_AT_WITHIN,
-    Oracle, Random, Signer, Violation, World, material,
+    super::failed, Duration, Faults, HEALING_MAX, Held, ISSUING, LOOKED_AT_WITHIN, Oracle, Random,
+    Signer, Violation, World, material,
 };
 
 /// The store check reads every file; so many runs end with it.
