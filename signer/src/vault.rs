@@ -45,7 +45,7 @@ mod sign;
 mod tests;
 
 pub use bundle::{BUNDLE_JUMP_MAX, BundleFacts, BundleVerdict};
-use certify::SignedOpenPgp;
+use certify::{SignedOpenPgp, UnderWay};
 pub(crate) use crl::{Due, outlook, random_octets, sign_crl, sign_crls};
 pub use files::{CheckReport, PackReport, check, export, load_all, pack, rebuild};
 pub(crate) use files::{follow_audit, lock, settle, take_in};
@@ -110,6 +110,8 @@ pub struct Vault {
     /// Replies that wait for the end of the turn.
     replies: Vec<Tagged<Reply>>,
     waiting: Waiting,
+    /// OpenPGP keys that are being certified, and calls that wait for that.
+    under_way: UnderWay,
     /// Whether what the last stop left open is finished: it waits for a clock that can be used.
     recovered: bool,
     warnings: Vec<String>,
@@ -176,6 +178,7 @@ impl Vault {
             inbox: Vec::new(),
             replies: Vec::new(),
             waiting: Waiting::default(),
+            under_way: UnderWay::default(),
             recovered: false,
             warnings: Vec::new(),
             directory,
@@ -280,14 +283,15 @@ impl Vault {
         mut calls: Vec<Tagged<Call>>,
     ) -> Result<Vec<Tagged<Reply>>, Fault> {
         if !self.may_sign(now)? {
-            calls.splice(..0, std::mem::take(&mut self.inbox));
+            calls.splice(..0, self.take_waiting());
             return self.handle_without_clock(now, calls);
         }
         let mut work = Work { replies: std::mem::take(&mut self.replies), ..Work::default() };
         self.look_up(calls, &mut work)?;
         // While enough is being signed, new calls wait to share the transaction that records it.
-        let due =
-            self.pool.is_worth_recording() || !self.inbox.is_empty() && !self.pool.has_plenty();
+        let due = self.pool.is_worth_recording()
+            || self.under_way.is_over()
+            || !self.inbox.is_empty() && !self.pool.has_plenty();
         if !due {
             return Ok(work.replies);
         }
@@ -297,7 +301,7 @@ impl Vault {
             work.take_in(self.pool.take()?);
             self.work_off(now, &mut work)?;
         } else {
-            let calls = std::mem::take(&mut self.inbox);
+            let calls = self.take_waiting();
             work.replies.extend(self.handle_without_clock(now, calls)?);
         }
         Ok(work.replies)
@@ -321,13 +325,21 @@ impl Vault {
 
     /// How many calls a turn takes now.
     pub fn room(&self) -> usize {
-        BATCH_MAX.saturating_sub(self.inbox.len())
+        BATCH_MAX.saturating_sub(self.inbox.len() + self.under_way.behind.len())
+    }
+
+    /// The calls that wait, in their order.
+    fn take_waiting(&mut self) -> Vec<Tagged<Call>> {
+        let mut calls = std::mem::take(&mut self.under_way.behind);
+        calls.append(&mut self.inbox);
+        calls
     }
 
     /// Whoever called is gone, and its tags mean nothing any more. What is under way is finished
     /// all the same.
     pub fn forget_callers(&mut self) {
         self.inbox.clear();
+        self.under_way.behind.clear();
         self.replies.clear();
         self.waiting = Waiting::default();
     }
@@ -347,7 +359,7 @@ impl Vault {
 
     /// Works off what waits in the inbox and what was signed.
     fn work_off(&mut self, now: Moment, work: &mut Work) -> Result<(), Fault> {
-        let calls = std::mem::take(&mut self.inbox);
+        let calls = self.take_waiting();
         let unloaded = |call: &Tagged<Call>| match &call.body {
             Call::Issue(issue) => !self.authorities.contains_key(&issue.authority),
             Call::Revoke { revoke, .. } => !self.authorities.contains_key(&revoke.authority),
@@ -416,6 +428,7 @@ impl Vault {
             tx.store_certificate(intent, der)?;
         }
         for signed in std::mem::take(&mut work.openpgp_signed) {
+            self.under_way.end(&signed.intent);
             work.answers.extend(certify::record(&mut tx, &signed)?);
         }
         let mut desk = issue::Desk {
@@ -437,6 +450,9 @@ impl Vault {
             match desk.seen(&tx, id, digest)? {
                 Seen::Answered(answer) => work.reply(tag, answer),
                 Seen::InWork => self.waiting.add(id, tag, work),
+                Seen::New if self.under_way.holds_back(&body, &self.openpgp, &tx) => {
+                    self.under_way.behind.push(Tagged { tag, body });
+                }
                 Seen::New => {
                     let answer = match body {
                         Call::Issue(issue) => desk.issue(&mut tx, *issue)?,
@@ -509,6 +525,7 @@ impl Vault {
 
     /// The same for OpenPGP.
     fn start_signing_openpgp(&mut self, intents: Vec<OpenPgpIntent>) -> Result<(), Fault> {
+        self.under_way.begin(&intents);
         let tasks = self.openpgp_tasks(intents)?;
         self.pool.submit(tasks);
         Ok(())

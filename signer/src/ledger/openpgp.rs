@@ -536,6 +536,15 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// Whether this change begins to certify user IDs of this key.
+    pub fn begins_to_certify(&self, authority: OpenPgpAuthorityId, fingerprint: &str) -> bool {
+        self.pending_openpgp.iter().any(|intent| {
+            matches!(intent.job(), OpenPgpJob::Certify { .. })
+                && intent.authority() == authority
+                && intent.fingerprint() == fingerprint
+        })
+    }
+
     fn mark_taken_back(
         &self,
         draft: &OpenPgpDraft,

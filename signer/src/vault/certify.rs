@@ -5,7 +5,10 @@
 //! what would be certified now is answered again without a signature, unless a renewal is asked
 //! for.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use protocol::{
     bounded::Bytes,
@@ -20,7 +23,7 @@ use super::{Vault, issue::Desk, sign::Task, too_long};
 use crate::{
     authority::serial::serial,
     calendar::UnixTime,
-    call::Certify,
+    call::{Call, Certify, Tagged},
     fault::Fault,
     intake::openpgp::{Minimal, VettedOpenPgp, one_packet},
     ledger::{
@@ -348,6 +351,66 @@ fn primary_of<const N: usize>(head: &[u8]) -> Result<Bytes<N>, Fault> {
     let damaged = |why: String| Fault::Damaged { what: "a stored OpenPGP key".into(), why };
     let first = first.ok_or_else(|| damaged("it has no packets".into()))?;
     first.try_into().map_err(|error| damaged(format!("{error}")))
+}
+
+//------------ Order ---------------------------------------------------------
+
+/// Which keys are being certified. Whoever takes back what a key has waits for that: else readers
+/// would hold for revoked what was begun before, and the ledger for valid.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    certifying: HashMap<RequestId, (OpenPgpAuthorityId, String)>,
+    /// The calls that wait, in their order.
+    pub(super) behind: Vec<Tagged<Call>>,
+}
+
+impl UnderWay {
+    pub(super) fn begin(&mut self, intents: &[OpenPgpIntent]) {
+        for intent in intents {
+            if let OpenPgpJob::Certify { .. } = intent.job() {
+                let key = (intent.authority(), intent.fingerprint().to_owned());
+                self.certifying.insert(intent.request(), key);
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, intent: &OpenPgpIntent) {
+        self.certifying.remove(&intent.request());
+    }
+
+    /// Whether calls wait for nothing.
+    pub(super) fn is_over(&self) -> bool {
+        self.certifying.is_empty() && !self.behind.is_empty()
+    }
+
+    /// Whether this call must not be decided yet: what takes back waits for what certifies, and
+    /// what certifies overtakes no call that waits.
+    pub(super) fn holds_back(
+        &self,
+        call: &Call,
+        authorities: &BTreeMap<Name, Arc<OpenPgpAuthority>>,
+        tx: &Transaction<'_>,
+    ) -> bool {
+        match call {
+            Call::RevokeOpenPgp { revoke, .. } => {
+                let fingerprint: &str = &revoke.fingerprint;
+                authorities.get(&revoke.authority).is_some_and(|authority| {
+                    let id = authority.id();
+                    let is_it =
+                        |key: &(OpenPgpAuthorityId, String)| *key == (id, fingerprint.into());
+                    tx.begins_to_certify(id, fingerprint) || self.certifying.values().any(is_it)
+                })
+            }
+            Call::Certify(certify) => self.behind.iter().any(|other| match &other.body {
+                Call::RevokeOpenPgp { revoke, .. } => {
+                    revoke.authority == certify.authority
+                        && *revoke.fingerprint == *certify.key.fingerprint()
+                }
+                _ => false,
+            }),
+            _ => false,
+        }
+    }
 }
 
 //------------ Signing -------------------------------------------------------

@@ -246,6 +246,38 @@ fn certifications_are_taken_back_for_one_user_id_or_all() {
     assert_eq!(stranger.story.findings(), Vec::<String>::new());
 }
 
+// Else readers would hold for revoked what the ledger calls valid, and would be given again.
+#[test]
+fn what_is_being_certified_when_its_key_is_taken_back_is_taken_back_with_it() {
+    // A new certification of Alice's name is made, or the one that she has is kept beside another.
+    let cases: [(bool, &[&str]); 2] = [(true, &[ALICE]), (false, &[ALICE, OTHER])];
+    for (renew, user_ids) in cases {
+        let mut pgp = Pgp::new();
+        pgp.certified(&[ALICE]);
+        let certify = Certify { renew, ..pgp.request(user_ids) };
+        let overtaking = pgp.request(&[ALICE]);
+        let calls = vec![
+            Call::Certify(Box::new(certify)),
+            pgp.taking_back(Some(ALICE)),
+            Call::Certify(Box::new(overtaking)),
+        ];
+        let answers = pgp.ask(calls.clone());
+        let merged = |parts: &[&Answer]| {
+            let certs = parts.iter().map(|answer| Cert::from_bytes(&bytes(answer)).unwrap());
+            let whole = certs.reduce(|one, other| one.merge_public(other).unwrap()).unwrap();
+            whole.to_vec().unwrap()
+        };
+        let taken_back = merged(&[&answers[0], &answers[1]]);
+        assert!(pgp.counting(&taken_back, ALICE).is_empty(), "renew: {renew}");
+        let anew = merged(&[&answers[0], &answers[1], &answers[2]]);
+        assert_eq!(pgp.counting(&anew, ALICE).len(), 1, "what was asked for after that counts");
+        pgp.story.start();
+        assert_eq!(pgp.ask(calls), answers, "I3");
+        assert_eq!(pgp.certified(&[ALICE]), bytes(&answers[2]));
+        assert_eq!(pgp.story.findings(), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn authority_policy_and_validity_are_the_vaults_to_judge() {
     let mut pgp = Pgp::new();
