@@ -315,6 +315,15 @@ CREATE TABLE IF NOT EXISTS openpgp_user_id (
     reason        TEXT,
     UNIQUE (authority, fingerprint, user_id)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS openpgp_taken_back (
+    authority   TEXT    NOT NULL,
+    fingerprint TEXT    NOT NULL,
+    user_id     TEXT    NOT NULL,
+    revocation  BLOB    NOT NULL,
+    revoked_at  INTEGER NOT NULL,
+    reason      TEXT    NOT NULL,
+    UNIQUE (authority, fingerprint, user_id)
+) STRICT;
 CREATE INDEX IF NOT EXISTS openpgp_user_id_key ON openpgp_user_id (fingerprint);
 CREATE INDEX IF NOT EXISTS openpgp_user_id_request ON openpgp_user_id (request);
 ";

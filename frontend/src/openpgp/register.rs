@@ -107,10 +107,11 @@ impl Register<'_> {
                 one.expires,
             ])?;
         }
-        Ok(())
+        self.mark_taken_back(authority, key.fingerprint())
     }
 
-    /// Notes what `authority` took back. A user ID that is not known here is no error.
+    /// Notes what `authority` took back. What is certified may come only later: revocations go
+    /// before certifications on the cable, and answers are lost.
     pub fn revoke(
         &self,
         authority: &Name,
@@ -118,8 +119,13 @@ impl Register<'_> {
         reason: OpenPgpReason,
     ) -> Result<(), StoreError> {
         let mut statement = self.0.prepare_cached(
-            "UPDATE openpgp_user_id SET revocation = ?4, revoked_at = ?5, reason = ?6
-             WHERE authority = ?1 AND fingerprint = ?2 AND user_id = ?3 AND created_at <= ?5",
+            "INSERT INTO openpgp_taken_back
+             (authority, fingerprint, user_id, revocation, revoked_at, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (authority, fingerprint, user_id) DO UPDATE SET
+                revocation = excluded.revocation, revoked_at = excluded.revoked_at,
+                reason = excluded.reason
+             WHERE excluded.revoked_at >= openpgp_taken_back.revoked_at",
         )?;
         for (user_id, packet) in key.revoked() {
             statement.execute(params![
@@ -131,6 +137,20 @@ impl Register<'_> {
                 reason.name(),
             ])?;
         }
+        self.mark_taken_back(authority, key.fingerprint())
+    }
+
+    /// What was certified before it was taken back is taken back, whichever came here first.
+    fn mark_taken_back(&self, authority: &Name, fingerprint: &str) -> Result<(), StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "UPDATE openpgp_user_id AS one SET
+                revocation = back.revocation, revoked_at = back.revoked_at, reason = back.reason
+             FROM openpgp_taken_back AS back
+             WHERE one.authority = ?1 AND one.fingerprint = ?2
+               AND back.authority = ?1 AND back.fingerprint = ?2 AND back.user_id = one.user_id
+               AND one.created_at <= back.revoked_at",
+        )?;
+        statement.execute(params![authority.as_str(), fingerprint])?;
         Ok(())
     }
 

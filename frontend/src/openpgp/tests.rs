@@ -557,6 +557,14 @@ fn exports_hold_what_is_certified_and_the_keyring_what_was_taken_back() {
     let addresses = exported[0].mailboxes();
     assert_eq!(addresses.iter().map(|one| one.domain()).collect::<Vec<_>>(), ["b.example"]);
 
+    // The revocation goes before the certification on the cable.
+    let empty = Store::create(&dir.path().join("t")).unwrap();
+    let late = Register(empty.connection());
+    late.revoke(&ca, &revoked, wish.reason).unwrap();
+    late.add(&ca, RequestId::from_bytes([1; 16]), &verified).unwrap();
+    let rows = |register: &Register<'_>| register.of_key(verified.fingerprint()).unwrap();
+    assert_eq!(rows(&late), rows(&register));
+
     // The first answer, come again from the queue of a frontend that was restored.
     register.add(&ca, RequestId::from_bytes([1; 16]), &verified).unwrap();
     assert_eq!(register.tallies(at).unwrap()[0].revoked, 1, "it stays taken back");
