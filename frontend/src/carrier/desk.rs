@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::message::{Answer, CrlScope, Message, Name, Request, RequestId};
+use protocol::message::{Answer, CrlScope, Message, Name, RefusalCode, Request, RequestId};
 use rusqlite::Transaction;
 
 use super::{CarrierError, Counters, HEALTH, Health, TIME, connection::Connection, hints::Hints};
@@ -271,7 +271,19 @@ impl Desk<'_> {
                 Inventory(self.store).add_certification(id, fingerprint, revocation.bytes())?;
                 register.revoke(&request.authority, &revocation, request.reason)?;
                 tracing::info!(%id, authority = %request.authority, fingerprint, "revocation stored");
-                self.finish(id, &Outcome::Done(None))
+                if revocation.missing().is_empty() {
+                    return self.finish(id, &Outcome::Done(None));
+                }
+                // What was taken back is; but whoever wanted all must not believe that it is done.
+                let missing = revocation.missing().join("`, `");
+                let text = format!(
+                    "the rest of key {fingerprint} is taken back, but the signer has no \
+                     certification of `{missing}`; if `frontend openpgp list` shows it as valid, \
+                     the signer was restored from a backup: certify it with --renew, then take it \
+                     back again"
+                );
+                let code = RefusalCode::OpenPgpNothingCertified.name();
+                self.finish(id, &Outcome::Refused { code, text: &text })
             }
         }
     }

@@ -72,6 +72,7 @@ pub struct VerifiedRevocation {
     fingerprint: String,
     at: i64,
     revoked: Vec<(String, Vec<u8>)>,
+    missing: Vec<String>,
 }
 
 impl VerifiedRevocation {
@@ -93,6 +94,12 @@ impl VerifiedRevocation {
     /// Each user ID with the revocation signature packet.
     pub fn revoked(&self) -> &[(String, Vec<u8>)] {
         &self.revoked
+    }
+
+    /// User IDs that should have been taken back too, and were not: a signer that was restored from
+    /// a backup does not know of them.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
     }
 }
 
@@ -293,20 +300,17 @@ pub fn revoked(
         found.push((text, packet.clone()));
     }
     let has = |wanted: &str| found.iter().any(|(text, _)| is_same(text, wanted));
-    match &request.user_id {
+    let missing = match &request.user_id {
         // Several, if the key has it in several forms.
         Some(asked) if !has(asked) || !found.iter().all(|(text, _)| is_same(text, asked)) => {
             return Err(bad(format!("does not revoke exactly user ID `{}`", &**asked)));
         }
         None if found.is_empty() => return Err(bad("revokes nothing".to_owned())),
-        None => {
-            if let Some(missing) = certified.iter().find(|certified| !has(certified)) {
-                return Err(bad(format!("does not revoke user ID `{missing}`")));
-            }
-        }
-        Some(_) => {}
-    }
-    Ok(VerifiedRevocation { bytes: bytes.to_vec(), fingerprint, at: revoked_at, revoked: found })
+        None => certified.iter().filter(|certified| !has(certified)).cloned().collect(),
+        Some(_) => Vec::new(),
+    };
+    let bytes = bytes.to_vec();
+    Ok(VerifiedRevocation { bytes, fingerprint, at: revoked_at, revoked: found, missing })
 }
 
 fn is_same(one: &str, other: &str) -> bool {
