@@ -19,6 +19,7 @@ mod certificate;
 mod crls;
 mod frontend;
 mod material;
+mod openpgp;
 pub mod operations;
 mod oracle;
 mod sabotage;

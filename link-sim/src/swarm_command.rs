@@ -46,11 +46,12 @@ fn tell(campaign: &Campaign, outcome: &Outcome, seconds: f64) -> anyhow::Result<
     let mut out = io::stdout();
     writeln!(
         out,
-        "{} requests came to their outcome: {} certificates, {} revocations, {} refusals; {} CRLs, \
-         {} answers given again",
+        "{} requests came to their outcome: {} certificates, {} revocations, {} OpenPGP keys, \
+         {} refusals; {} CRLs, {} answers given again",
         counts.finished,
         counts.issued,
         counts.revoked,
+        counts.certified,
         counts.refused,
         counts.crls,
         counts.repeated

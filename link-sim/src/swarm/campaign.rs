@@ -85,10 +85,11 @@ pub(crate) fn run_seed(seed: u64, length: usize) -> Result<Report, Failure> {
 impl Counts {
     /// Adds what another run did.
     pub fn add(&mut self, other: &Self) {
-        let Self { finished, issued, revoked, refused, crls, repeated } = other;
+        let Self { finished, issued, revoked, certified, refused, crls, repeated } = other;
         self.finished += finished;
         self.issued += issued;
         self.revoked += revoked;
+        self.certified += certified;
         self.refused += refused;
         self.crls += crls;
         self.repeated += repeated;

@@ -5,12 +5,20 @@
 //! each), and with 1,024 bits, which no `signer authority create` makes and no frontend of a
 //! person should pin: these keys lie in the open and protect nothing.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::OnceLock,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use openssl::x509::X509Req;
 use protocol::message::Name;
 use signer::{
-    intake::{Outcome, csr, worker::Job},
+    intake::{
+        Outcome, csr,
+        openpgp::{self, Limits},
+        worker::Job,
+    },
     profile,
 };
 
@@ -86,7 +94,12 @@ pub(crate) fn vet(job: &Job) -> Outcome {
             Outcome::Broke { text: "the worker died of it".into() }
         }
         Job::Csr(csr) => verdicts.get(&csr[..]).cloned().unwrap_or_else(|| vet_csr(csr)),
-        other => Outcome::Broke { text: format!("the swarm asks for no {other:?}") },
+        Job::OpenPgp { key, user_ids, unix_s } => {
+            let now = UNIX_EPOCH + Duration::from_secs(*unix_s);
+            openpgp::vet(key, user_ids, now, &Limits::WIRE)
+                .map_or_else(Outcome::Refused, |vetted| Outcome::OpenPgp(Box::new(vetted)))
+        }
+        Job::Spkac(_) => Outcome::Broke { text: "the swarm asks for no SPKAC".into() },
     }
 }
 

@@ -33,6 +33,16 @@ pub enum Operation {
         /// What makes the request differ from others.
         number: u64,
     },
+    /// A person asks to have user IDs of an OpenPGP key certified.
+    Certify {
+        /// Which of whom, and for how long.
+        number: u64,
+    },
+    /// A person asks to take such certifications back.
+    TakeBack {
+        /// Which of whom.
+        number: u64,
+    },
     /// A frontend that does not obey sends a request once more, past its queue.
     Repeat {
         /// Which, taken round.
@@ -139,9 +149,11 @@ type Make = fn(&mut Random) -> Operation;
 const WEIGHTS: &[(u64, Make)] = &[
     (380, |random| Operation::Pass(millis(random, 120))),
     (40, |random| Operation::Pass(millis(random, 2_500))),
-    (20, |random| Operation::Issue { count: 1 + random.below(2) as u8, number: random.next_u64() }),
-    (16, |random| Operation::AskBadly { how: random.byte(), number: random.next_u64() }),
-    (22, |random| Operation::Revoke { nth: random.next_u64(), number: random.next_u64() }),
+    (15, |random| Operation::Issue { count: 1 + random.below(2) as u8, number: random.next_u64() }),
+    (13, |random| Operation::AskBadly { how: random.byte(), number: random.next_u64() }),
+    (20, |random| Operation::Revoke { nth: random.next_u64(), number: random.next_u64() }),
+    (9, |random| Operation::Certify { number: random.next_u64() }),
+    (4, |random| Operation::TakeBack { number: random.next_u64() }),
     (20, |random| Operation::Repeat { nth: random.next_u64() }),
     (15, |random| Operation::Conflict { nth: random.next_u64() }),
     (20, |random| Operation::CutTowards(side(random))),

@@ -11,6 +11,7 @@ use std::{
 
 use frontend::{
     inventory::Inventory,
+    openpgp::register::Register,
     queue::{Queue, State},
     store::Store,
 };
@@ -24,6 +25,7 @@ use super::{
     certificate::Certificate,
     crls::{Certificates, Crl, CrlMemory, Issued},
     failed,
+    openpgp::{Certifications, Serials},
     sabotage::Saboteur,
 };
 
@@ -40,6 +42,10 @@ pub(crate) enum Expected {
     Quarantined,
     /// A revocation.
     Revoked,
+    /// Certifications of an OpenPGP key.
+    Certified,
+    /// They are taken back, if there are any.
+    TakenBack,
 }
 
 /// A request of a person.
@@ -55,6 +61,7 @@ pub(crate) struct SignerMemory {
     /// The first answer to each request, with the digest of the body that it answers.
     answered: BTreeMap<RequestId, (Digest, Vec<u8>)>,
     crls: CrlMemory,
+    openpgp: Certifications,
     /// The counters of all serials, and when each certificate begins.
     begins: Begins,
 }
@@ -107,6 +114,8 @@ pub struct Counts {
     pub issued: u64,
     /// Revocations that it acknowledged.
     pub revoked: u64,
+    /// OpenPGP certificates that it released, and revocations of certifications.
+    pub certified: u64,
     /// Requests that it refused or set aside.
     pub refused: u64,
     /// CRLs that it signed.
@@ -122,6 +131,8 @@ pub(crate) struct Oracle {
     pub(crate) frontend: FrontendMemory,
     /// Every serial that was ever released, also by a signer that forgot it.
     serials: Certificates,
+    /// The same of OpenPGP certifications.
+    openpgp_serials: Serials,
     /// Every certificate that was ever released, also by a signer that forgot it: one may be under
     /// way while its signer is restored.
     certificates: BTreeMap<RequestId, Vec<Vec<u8>>>,
@@ -146,6 +157,7 @@ impl Oracle {
             signer: SignerMemory::default(),
             frontend: FrontendMemory::default(),
             serials: Certificates::new(),
+            openpgp_serials: Serials::new(),
             certificates: BTreeMap::new(),
             crls: BTreeMap::new(),
             lost_revocations: false,
@@ -243,13 +255,37 @@ impl Oracle {
                 }
                 Ok(())
             }
+            Answer::Certified { certificate, .. } => {
+                self.counts.certified += 1;
+                let fits = expected.is_none_or(|expected| expected == Expected::Certified);
+                self.check(fits, "I6: a certification of what must be refused")?;
+                match self.frontend.asked.get(&id) {
+                    Some(Asked { request: Request::Certify(certify), .. }) => self
+                        .signer
+                        .openpgp
+                        .certified(certify, certificate, &mut self.openpgp_serials),
+                    _ => Ok(()),
+                }
+            }
+            Answer::CertificationRevoked { revoked_at, .. } => {
+                self.counts.certified += 1;
+                let fits = expected.is_none_or(|expected| expected == Expected::TakenBack);
+                self.check(fits, "I11: a certification is taken back that nobody named")?;
+                if let Some(Asked { request: Request::RevokeOpenPgp(revoke), .. }) =
+                    self.frontend.asked.get(&id)
+                {
+                    self.signer.openpgp.take_back(revoke, *revoked_at);
+                }
+                Ok(())
+            }
             Answer::Refused { code, text, .. } => {
                 self.counts.refused += 1;
                 let fits = match expected {
                     Some(Expected::Refused(rule)) => rule == *code,
                     Some(Expected::Revoked) => self.restored && *code == RefusalCode::SerialUnknown,
+                    Some(Expected::TakenBack) => *code == RefusalCode::OpenPgpNothingCertified,
                     Some(Expected::RefusedSomehow) | None => true,
-                    Some(Expected::Issued | Expected::Quarantined) => false,
+                    Some(Expected::Issued | Expected::Quarantined | Expected::Certified) => false,
                 };
                 self.check(fits, &format!("I6: {expected:?} was refused as {code}: {}", &**text))
             }
@@ -350,6 +386,11 @@ impl Oracle {
             Some(Expected::Issued) => {
                 finished.state == State::Done && finished.certificate.is_some()
             }
+            Some(Expected::Certified) => finished.state == State::Done,
+            Some(Expected::TakenBack) => {
+                finished.state == State::Done
+                    || code == Some(RefusalCode::OpenPgpNothingCertified.name())
+            }
             Some(Expected::Refused(rule)) => code == Some(rule.name()),
             Some(Expected::RefusedSomehow) => finished.state == State::Refused,
             Some(Expected::Quarantined) => finished.state == State::Quarantined,
@@ -411,6 +452,15 @@ impl Oracle {
             let now = finished(store, *id)?;
             let same = now.as_ref().is_some_and(|now| now == before);
             self.check(same, &format!("I2: the outcome of {id} changed: {before:?}, {now:?}"))?;
+        }
+        let is_done = |id: RequestId| {
+            self.frontend.finished.get(&id).is_some_and(|finished| finished.state == State::Done)
+        };
+        for entry in Register(store.connection()).all().map_err(failed)? {
+            let serial = entry.serial.as_deref().unwrap_or_default();
+            let taken_back = self.signer.openpgp.taken_back_by(serial).is_some_and(is_done);
+            let holds = !taken_back || entry.revoked_at.is_some();
+            self.check(holds, "I7: the frontend holds for valid what was taken back")?;
         }
         let unacknowledged = Queue(store.connection()).unacknowledged(1).map_err(failed)?;
         self.check(unacknowledged.is_empty(), "I18: an outcome was never acknowledged")

@@ -172,10 +172,7 @@ impl Signer {
         arriving: &mut Checker,
         departed: &mut Vec<Answer>,
     ) -> Held {
-        let at = Moment {
-            boot_us: micros(now) - micros(self.booted_at),
-            ..moment(micros(now) - lag(clock))
-        };
+        let at = self.clocks(now, clock);
         if self.gate.session.poll_timeout().is_some_and(|at| at <= now) {
             self.gate.session.handle_timeout(now);
         }
@@ -204,6 +201,17 @@ impl Signer {
             && self.gate.calls.len() <= 2 * PENDING_MAX
             && self.gate.jobs.len() <= PENDING_MAX;
         oracle.check(bounded, "I18: a queue of the gate is longer than its bound")
+    }
+
+    /// The program is told to stop, and does before that what it owes.
+    pub(crate) fn settle(&mut self, now: Instant, clock: Duration, oracle: &mut Oracle) -> Held {
+        self.vault.settle_files(self.clocks(now, clock)).map_err(stopped)?;
+        self.note_crls(oracle)
+    }
+
+    fn clocks(&self, now: Instant, clock: Duration) -> Moment {
+        let boot_us = micros(now) - micros(self.booted_at);
+        Moment { boot_us, ..moment(micros(now) - lag(clock)) }
     }
 
     /// Whether the vault waited for the disk before power went: the note is written behind that.
@@ -321,8 +329,10 @@ impl Signer {
     /// Signs one intent, after a look at what is on disk.
     fn sign(&mut self, oracle: &mut Oracle) -> Held {
         let intents = self.observer.open_intents().map_err(stopped)?;
+        let certifying = self.observer.open_openpgp_intents().map_err(stopped)?;
         if let Some(serial) = self.vault.sign_next() {
-            let durable = intents.iter().any(|intent| *intent.serial() == serial);
+            let durable = intents.iter().any(|intent| *intent.serial() == serial)
+                || certifying.iter().any(|intent| intent.holds(&serial));
             oracle.check(durable, "I4: a signature without an intent on disk")?;
         }
         self.sign_at = None;

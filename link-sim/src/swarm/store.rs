@@ -20,13 +20,14 @@ use signer::{
     calendar::UnixTime,
     fault::Fault,
     ledger::Ledger,
+    openpgp::{CaKey, Layout, default_policy},
     vault::{Settings, Vault},
 };
 
 use super::{
     START_UNIX_S,
     material::{self, AUTHORITIES, ISSUING, SERVER},
-    moment,
+    moment, openpgp,
 };
 use crate::random::Random;
 
@@ -144,7 +145,7 @@ impl Templates {
     }
 }
 
-/// A signer's store with two authorities, without their making: keys are fixed here.
+/// A signer's store with its authorities, without their making: keys are fixed here.
 fn make_signer(kind: Kind, store: &Path) -> anyhow::Result<()> {
     for part in ["", "audit", "authorities", "openpgp", "run"] {
         fs::create_dir_all(store.join(part))?;
@@ -169,6 +170,16 @@ fn make_signer(kind: Kind, store: &Path) -> anyhow::Result<()> {
         tx.add_authority(&material::name(authority.name))?;
         tx.commit()?;
     }
+    let name = material::name(openpgp::AUTHORITY);
+    let layout = Layout::new(store, &name);
+    fs::create_dir_all(layout.policies())?;
+    fs::write(layout.secret(), openpgp::KEY)?;
+    let key = CaKey::load(&layout.secret(), None)?;
+    fs::write(layout.public(), key.public_armoured()?)?;
+    fs::write(layout.policies().join("default.toml"), default_policy(openpgp::USER_ID))?;
+    let tx = ledger.begin(UnixTime(START_UNIX_S))?;
+    tx.add_openpgp_authority(&name, key.fingerprint())?;
+    tx.commit()?;
     drop(ledger);
     // Its first CRL, and files that are where the ledger is.
     let settings =

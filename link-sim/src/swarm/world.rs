@@ -7,12 +7,8 @@ use std::collections::BTreeMap;
 
 use frontend::home::Home;
 use protocol::{
-    bounded::{Bytes, List},
     link::EndpointConfig,
-    message::{
-        Answer, CrlScope, CsrForm, GeneralName, IssueCertificate, RefusalCode, Request, RequestId,
-        RevocationReason, Revoke, Serial,
-    },
+    message::{Answer, CrlScope, Request, RequestId},
     secure::{Entropy, Pairing},
     session::{Session, SessionConfig, Side},
     time::{Duration, Instant},
@@ -21,7 +17,7 @@ use protocol::{
 use super::{
     Held, Report, Violation,
     frontend::Frontend,
-    material::{self, BREAKS_THE_WORKER, CONSOLE_ONLY, ISSUING, ROOT, SERVER},
+    material::{self, ISSUING},
     operations::{self, Operation},
     oracle::{Expected, FrontendMemory, Oracle, SignerMemory},
     sabotage::{Sabotage, Saboteur},
@@ -36,6 +32,7 @@ use crate::{
     wire::{Wire, WireConfig},
 };
 
+mod ask;
 mod end;
 mod power;
 
@@ -184,6 +181,8 @@ impl World {
             Operation::Issue { count, number } => self.ask_for_certificates(count, number)?,
             Operation::AskBadly { how, number } => self.ask_badly(how, number)?,
             Operation::Revoke { nth, number } => self.ask_to_revoke(nth, number)?,
+            Operation::Certify { number } => self.ask_to_certify(number)?,
+            Operation::TakeBack { number } => self.ask_to_take_back(number)?,
             Operation::Repeat { nth } => self.send_past_the_queue(nth, false),
             Operation::Conflict { nth } => self.send_past_the_queue(nth, true),
             Operation::CutTowards(side) => {
@@ -265,125 +264,12 @@ impl World {
         self.look_at_published()
     }
 
-    fn ask_for_certificates(&mut self, count: u8, number: u64) -> Held {
-        let mut random = Random::new(number);
-        let mut requests = Vec::new();
-        for _ in 0..count {
-            let csrs = material::csrs();
-            let nth = random.below(csrs.len() as u64) as usize;
-            // Many of a day: outages outlast them, and what expired may leave the CRLs.
-            let days = random.chance(0.4).then(|| match random.chance(0.6) {
-                true => 1,
-                false => 1 + random.below(40) as u32,
-            });
-            let named = random.chance(0.5);
-            let mut issue = issue_request(random.next_u64(), csrs[nth].clone());
-            issue.days = days;
-            if named {
-                let another = format!("dns:h{}.example.org", random.below(1_000_000));
-                issue.subject_alt_names = names(&[material::name_in_csr(nth), another]);
-            }
-            requests.push((Request::Issue(issue), Expected::Issued));
-        }
-        self.queue(requests)
-    }
-
-    fn ask_badly(&mut self, how: u8, number: u64) -> Held {
-        let mut random = Random::new(number);
-        let nth = random.below(4) as usize;
-        let mut issue = issue_request(random.next_u64(), material::csrs()[nth].clone());
-        let expected = match how % 9 {
-            0 => {
-                issue.profile = material::name(CONSOLE_ONLY);
-                Expected::Refused(RefusalCode::ProfileConsoleOnly)
-            }
-            1 => {
-                issue.authority = material::name(ROOT);
-                issue.profile = material::name(CONSOLE_ONLY);
-                Expected::RefusedSomehow
-            }
-            2 => {
-                issue.authority = material::name("nobody");
-                Expected::Refused(RefusalCode::AuthorityUnknown)
-            }
-            3 => {
-                issue.profile = material::name("nothing");
-                Expected::Refused(RefusalCode::ProfileUnknown)
-            }
-            4 => {
-                issue.days = Some(65_535);
-                Expected::Refused(RefusalCode::Validity)
-            }
-            5 => {
-                let mut csr = issue.csr.into_vec();
-                let at = random.below(csr.len() as u64) as usize;
-                csr[at] ^= 1 << random.below(8);
-                issue.csr = bytes(csr);
-                Expected::RefusedSomehow
-            }
-            6 => {
-                issue.csr = bytes(BREAKS_THE_WORKER.to_vec());
-                Expected::Quarantined
-            }
-            7 => {
-                let id = issue.id;
-                let serial = Serial::from_magnitude(&number.to_be_bytes());
-                let Ok(serial) = serial else { return Ok(()) };
-                let revoke = revocation(id, serial);
-                let refused = Expected::Refused(RefusalCode::SerialUnknown);
-                return self.queue(vec![(Request::Revoke(revoke), refused)]);
-            }
-            _ => {
-                let mail = "email:somebody@example.org".to_owned();
-                issue.subject_alt_names = names(&[material::name_in_csr(nth), mail]);
-                Expected::Refused(RefusalCode::NameRule)
-            }
-        };
-        self.queue(vec![(Request::Issue(issue), expected)])
-    }
-
-    fn ask_to_revoke(&mut self, nth: u64, number: u64) -> Held {
-        let Some(serial) = self.oracle.nth_issued(nth).cloned() else { return Ok(()) };
-        let revoke = revocation(id(number), serial);
-        self.queue(vec![(Request::Revoke(revoke), Expected::Revoked)])
-    }
-
-    fn queue(&mut self, requests: Vec<(Request, Expected)>) -> Held {
-        let Some(frontend) = &mut self.frontend else { return Ok(()) };
-        let bodies: Vec<Request> = requests.iter().map(|row| row.0.clone()).collect();
-        frontend.queue(&bodies, self.now)?;
-        for (request, expected) in &requests {
-            self.oracle.asked(request, *expected);
-        }
-        Ok(())
-    }
-
-    /// A request goes out that the carrier did not send. With another body it may only be one
-    /// that has its outcome: its refusal would count for the one that is under way.
-    fn send_past_the_queue(&mut self, nth: u64, other_body: bool) {
-        let Some(asked) = self.oracle.nth_asked(nth) else { return };
-        let mut request = asked.request.clone();
-        if other_body {
-            let id = protocol::message::Message::request_id(&request);
-            let Some(id) = id.filter(|id| self.oracle.is_finished(*id)) else { return };
-            self.oracle.disputed.insert(id);
-            match &mut request {
-                Request::Issue(issue) => issue.days = Some(issue.days.unwrap_or(1) + 1),
-                Request::Revoke(revoke) => revoke.reason = RevocationReason::Superseded,
-                _ => return,
-            }
-        }
-        if let Some(frontend) = &mut self.frontend
-            && frontend.send_raw(self.now, &request)
-        {
-            self.to_signer.arriving.sent(&request);
-        }
-    }
-
     fn restore_signer(&mut self) -> Held {
         let Some((image, memory)) = self.signer_backup.clone() else { return Ok(()) };
-        self.look_at_published()?;
         self.stop_signer(false)?;
+        // Meanwhile what was on the wire arrives.
+        self.pass(RESTORING)?;
+        self.look_at_published()?;
         image.write(&self.scratch.path("signer"))?;
         self.oracle.signer_restored(memory);
         // What hsm-docs/daily.md tells the operator to do.
@@ -463,8 +349,11 @@ impl World {
     }
 
     fn stop_signer(&mut self, power_cut: bool) -> Held {
-        let Some(signer) = self.signer.take() else { return Ok(()) };
+        let Some(mut signer) = self.signer.take() else { return Ok(()) };
         self.to_signer.arriving.restarted();
+        if !power_cut {
+            signer.settle(self.now, self.clock, &mut self.oracle)?;
+        }
         let (authority, synced) = signer.into_synced();
         if power_cut {
             synced.lose_the_rest(&authority, &mut self.random)?;
@@ -646,6 +535,9 @@ impl World {
     }
 }
 
+/// How long a person takes at least to restore a backup.
+const RESTORING: Duration = Duration::from_secs(60);
+
 /// So many worlds have an authority with delta CRLs and shards.
 const SHARDED: f64 = 0.25;
 /// So that this choice is a stream of its own.
@@ -675,31 +567,4 @@ fn id(number: u64) -> RequestId {
     // Two ids that differ in this bit only are made by nobody but a sabotage.
     octets[0] &= 0x7f;
     RequestId::from_bytes(octets)
-}
-
-fn issue_request(number: u64, csr: Vec<u8>) -> IssueCertificate {
-    IssueCertificate {
-        id: id(number),
-        authority: material::name(ISSUING),
-        profile: material::name(SERVER),
-        days: None,
-        subject: None,
-        subject_alt_names: None,
-        form: CsrForm::Pkcs10,
-        csr: bytes(csr),
-    }
-}
-
-fn revocation(id: RequestId, serial: Serial) -> Revoke {
-    let authority = material::name(ISSUING);
-    Revoke { id, authority, serial, reason: RevocationReason::KeyCompromise }
-}
-
-fn bytes<const N: usize>(bytes: Vec<u8>) -> Bytes<N> {
-    bytes.try_into().expect("what the swarm asks with is short")
-}
-
-fn names<const N: usize>(names: &[String]) -> Option<List<GeneralName, N>> {
-    let names = names.iter().map(|name| name.parse().expect("a literal name"));
-    List::try_from(names.collect::<Vec<_>>()).ok()
 }

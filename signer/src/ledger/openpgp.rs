@@ -57,6 +57,16 @@ pub struct OpenPgpDraft {
 pub struct OpenPgpIntent(OpenPgpDraft);
 
 impl OpenPgpIntent {
+    /// Whether this serial is for one of its certifications.
+    pub fn holds(&self, serial: &Serial) -> bool {
+        match self.job() {
+            OpenPgpJob::Certify { user_ids, .. } => {
+                user_ids.iter().any(|one| one.serial.as_ref() == Some(serial))
+            }
+            OpenPgpJob::Revoke { .. } => false,
+        }
+    }
+
     /// For which request.
     pub fn request(&self) -> RequestId {
         self.0.request
@@ -257,7 +267,7 @@ impl Ledger {
     pub fn open_openpgp_intents(&self) -> Result<Vec<OpenPgpIntent>, Fault> {
         let sql = "SELECT body FROM openpgp_intent WHERE format = ?1 AND follows IS NULL
                    ORDER BY request";
-        let mut statement = self.connection.prepare(sql)?;
+        let mut statement = self.connection.prepare_cached(sql)?;
         let bodies = statement.query_map([FORMAT], |row| row.get::<_, Vec<u8>>(0))?;
         bodies.map(|body| Ok(OpenPgpIntent(decode(&body?)?))).collect()
     }
