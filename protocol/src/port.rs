@@ -29,6 +29,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod usbnet;
+mod waiting;
 
 use device::{Source, Stream};
 pub use error::PortError;

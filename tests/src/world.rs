@@ -439,7 +439,7 @@ fn variables<'a>(signer: &'a Path, frontend: &'a Path) -> [(&'static str, &'a Os
 }
 
 /// The folder of the built programs: where this program lies, or above a test's `deps`.
-pub(crate) fn programs() -> Result<PathBuf> {
+pub fn programs() -> Result<PathBuf> {
     let own = env::current_exe()?;
     let found = own
         .ancestors()

@@ -1,13 +1,13 @@
 //! A network cable that is a cable and nothing else: the real programs in two namespaces.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 use tests::{
     Cable, Process, World,
-    netns::{INTERFACE, Machine::*, Wire},
+    netns::{INTERFACE, LINK, Machine::*, Wire},
     story,
-    world::START_MAX,
+    world::{self, START_MAX},
 };
 
 #[test]
@@ -89,6 +89,64 @@ fn an_interface_that_is_deleted_and_made_again_is_found_by_both_ends() {
         signer.wait_for("there is no such interface", START_MAX)?;
         frontend.wait_for("there is no such interface", START_MAX)?;
         wire.plug()?;
+        issue(world, "after")?;
+        stop(frontend, signer)
+    });
+}
+
+// Somebody started a copy: it must say why it has no signer, and must not disturb the other.
+#[test]
+fn a_second_frontend_on_the_wire_is_told_and_comes_next() {
+    wired(|world, wire| {
+        let (first_dir, second_dir) = (world.file("frontend"), world.file("second"));
+        let copied = Command::new("cp").args(["-a", &first_dir, &second_dir]).status()?;
+        ensure!(copied.success(), "the frontend's directory cannot be copied");
+        let (signer, first) = (wire.run(world, Signer)?, wire.run(world, Frontend)?);
+        issue(world, "before")?;
+
+        let words = ["--dir", &second_dir, "run", "--link", LINK];
+        let program = world::programs()?.join("frontend");
+        let second = wire.start(world, Frontend, &program, &words, "second")?;
+        second.wait_for("another frontend already talks to this signer", START_MAX)?;
+        let status = world.frontend(&["--dir", &second_dir, "status"])?.text();
+        ensure!(status.contains("stop one of the two"), "no alarm: {status}");
+        issue(world, "meanwhile")?;
+
+        let mut first = first;
+        first.stop(START_MAX)?.done()?;
+        second.wait_for("link up", START_MAX)?;
+        stop(second, signer)
+    });
+}
+
+// A wire upon another one leads where that one leads, whatever addresses it has itself.
+#[test]
+fn an_interface_upon_another_one_or_below_one_is_refused() {
+    wired(|world, wire| {
+        let upon = |below: &str, name: &str| {
+            ["link", "add", "link", below, "name", name, "type", "macvlan"].map(str::to_owned)
+        };
+        let on = |machine, words: &[String]| {
+            wire.on(machine, &words.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let set = |name: &str, words: &[&str]| {
+            wire.on(Frontend, &[&["link", "set", name][..], words].concat())
+        };
+        on(Signer, &upon(INTERFACE, "upon"))?;
+        set(INTERFACE, &["down"])?;
+        set(INTERFACE, &["name", "lan0"])?;
+        on(Frontend, &upon("lan0", INTERFACE))?;
+        set("lan0", &["up"])?;
+        set(INTERFACE, &["up"])?;
+        let (signer, frontend) = (wire.run(world, Signer)?, wire.run(world, Frontend)?);
+        signer.wait_for("it is joined to upon", START_MAX)?;
+        frontend.wait_for("it is joined to lan0", START_MAX)?;
+
+        wire.on(Signer, &["link", "del", "upon"])?;
+        wire.on(Frontend, &["link", "del", INTERFACE])?;
+        set("lan0", &["down"])?;
+        set("lan0", &["name", INTERFACE])?;
+        set(INTERFACE, &["up"])?;
         issue(world, "after")?;
         stop(frontend, signer)
     });

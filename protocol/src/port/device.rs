@@ -6,7 +6,6 @@
 //! Nothing here looks at the bytes.
 
 use std::{
-    collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     net::TcpStream,
@@ -30,9 +29,9 @@ use nix::{
     },
 };
 
-use super::{error::PortError, spec::PortSpec, usbnet::UsbNet};
+use super::{error::PortError, spec::PortSpec, usbnet::UsbNet, waiting::Waiting};
 use crate::{
-    link::{Endpoint, Side},
+    link::Side,
     time::{Duration, Instant},
 };
 
@@ -76,7 +75,7 @@ impl AsFd for Stream {
     }
 }
 
-fn or_later(result: io::Result<usize>) -> io::Result<Option<usize>> {
+pub(super) fn or_later(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Ok(count) => Ok(Some(count)),
         Err(error)
@@ -269,14 +268,8 @@ fn connect(path: &Path) -> Result<UnixStream, PortError> {
 struct Listener {
     socket: UnixListener,
     path: PathBuf,
-    /// Frontends that came while another one is connected, the first of them first.
-    waiting: VecDeque<UnixStream>,
+    waiting: Waiting<UnixStream>,
 }
-
-/// How many frontends are told to wait; more are left in the kernel's queue.
-const WAITING_MAX: usize = 4;
-/// How many reads it may take to empty what somebody who waits has said.
-const WAITING_READS_MAX: usize = 256;
 
 impl Listener {
     fn bind(path: &Path) -> Result<Self, PortError> {
@@ -293,7 +286,7 @@ impl Listener {
             fs::remove_file(path).map_err(failed)?;
         }
         let socket = UnixListener::bind(path).map_err(failed)?;
-        let listener = Self { socket, path: path.to_owned(), waiting: VecDeque::new() };
+        let listener = Self { socket, path: path.to_owned(), waiting: Waiting::new() };
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         listener.socket.set_nonblocking(true).map_err(failed)?;
         Ok(listener)
@@ -301,62 +294,38 @@ impl Listener {
 
     /// Whoever has waited longest, or has just come.
     fn accept(&mut self) -> Result<Option<Stream>, PortError> {
-        let next = match self.waiting.pop_front() {
+        let next = match self.waiting.next() {
             Some(socket) => Some(socket),
-            None => self.accept_next()?,
+            None => accept_next(&self.socket, &self.path)?,
         };
         Ok(next.map(Stream::Socket))
     }
 
-    /// Tells everybody who comes while a frontend is connected that it has to wait. What fails
-    /// here is no concern of the one that is connected.
+    /// What fails here is no concern of the one that is connected.
     fn receive_others(&mut self) {
-        self.drop_impatient();
-        while self.waiting.len() < WAITING_MAX
-            && let Ok(Some(socket)) = self.accept_next()
+        let Self { socket, path, waiting } = self;
+        waiting.receive(|| accept_next(socket, path).ok().flatten());
+    }
+}
+
+fn accept_next(listener: &UnixListener, path: &Path) -> Result<Option<UnixStream>, PortError> {
+    let failed = |source: io::Error| PortError::Failed { path: path.to_owned(), source };
+    match listener.accept() {
+        Ok((socket, _)) => {
+            socket.set_nonblocking(true).map_err(failed)?;
+            Ok(Some(socket))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        // The other end gave up before we came to it.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+            ) =>
         {
-            self.waiting.push_back(socket);
-            self.drop_impatient();
+            Ok(None)
         }
-    }
-
-    /// Answers whatever those who wait said, and forgets those who went away.
-    fn drop_impatient(&mut self) {
-        let busy = Endpoint::busy_frame(Side::Signer);
-        self.waiting.retain_mut(|socket| {
-            let (mut said, mut buffer) = (false, [0; 1024]);
-            // Nobody can keep us here: there is not more than a socket's buffer of bytes.
-            for _ in 0..WAITING_READS_MAX {
-                match or_later(socket.read(&mut buffer)) {
-                    Ok(Some(0)) | Err(_) => return false,
-                    Ok(Some(_)) => said = true,
-                    Ok(None) => break,
-                }
-            }
-            // A frame that does not fit is followed by another one, at the next hello.
-            !said || or_later(socket.write(&busy)).is_ok()
-        });
-    }
-
-    fn accept_next(&self) -> Result<Option<UnixStream>, PortError> {
-        let failed = |source: io::Error| PortError::Failed { path: self.path.clone(), source };
-        match self.socket.accept() {
-            Ok((socket, _)) => {
-                socket.set_nonblocking(true).map_err(failed)?;
-                Ok(Some(socket))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            // The other end gave up before we came to it.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(failed(error)),
-        }
+        Err(error) => Err(failed(error)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! One TCP connection over an interface that is a cable and nothing else.
 //!
-//! The signer listens on the interface's link-local address and, while nobody is connected, says
-//! so twice a second in a datagram to all nodes of the wire, whose content never changes. The
-//! frontend takes the first such datagram's sender for the signer and connects. That is all the
+//! The signer listens on the interface's link-local address and says so twice a second in a datagram
+//! to all nodes of the wire, whose content never changes. Who comes while somebody is connected is
+//! told that the place is taken, and waits. The frontend takes the first such datagram's sender for the signer and connects. That is all the
 //! finding there is: who lies on the wire can make the frontend connect to a stranger, and then
 //! the session's handshake fails, as with any stranger.
 //!
@@ -26,7 +26,7 @@ use nix::{
     },
 };
 
-use super::error::PortError;
+use super::{error::PortError, waiting::Waiting};
 use crate::{
     link::Side,
     time::{Duration, Instant},
@@ -62,9 +62,7 @@ enum State {
     Closed,
     Listening {
         on: Interface,
-        listener: TcpListener,
-        beacon: UdpSocket,
-        announced_at: Option<Instant>,
+        door: Door,
     },
     Searching {
         on: Interface,
@@ -77,8 +75,17 @@ enum State {
     },
     Connected {
         on: Interface,
-        listener: Option<TcpListener>,
+        /// The signer's.
+        door: Option<Door>,
     },
+}
+
+/// Where frontends come in.
+#[derive(Debug)]
+struct Door {
+    listener: TcpListener,
+    announced_at: Option<Instant>,
+    waiting: Waiting<TcpStream>,
 }
 
 /// What the signer says on the wire.
@@ -105,6 +112,12 @@ impl UsbNet {
     /// open, and a connection that was handed out must be dropped.
     pub(super) fn check(&mut self, now: Instant) -> Result<(), PortError> {
         self.now = now;
+        if let State::Connected { on, door: Some(door) } = &mut self.state
+            && door.announce(now, *on, &self.name, self.port)
+        {
+            // What fails here is no concern of the one that is connected.
+            door.waiting.receive(|| accept(&door.listener, *on).ok().flatten());
+        }
         if now.saturating_since(self.looked_at) < LOOK_EVERY {
             return Ok(());
         }
@@ -126,7 +139,7 @@ impl UsbNet {
     /// What to poll for the next connection, if it announces itself.
     pub(super) fn fd(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         match &self.state {
-            State::Listening { listener, .. } => Some((listener.as_fd(), PollFlags::POLLIN)),
+            State::Listening { door, .. } => Some((door.listener.as_fd(), PollFlags::POLLIN)),
             State::Searching { ears, .. } => Some((ears.as_fd(), PollFlags::POLLIN)),
             State::Connecting { stream, .. } => Some((stream.as_fd(), PollFlags::POLLOUT)),
             State::Closed | State::Connected { .. } => None,
@@ -138,24 +151,21 @@ impl UsbNet {
         let look = self.looked_at + LOOK_EVERY;
         match &self.state {
             State::Closed => None,
-            State::Listening { announced_at, .. } => {
-                Some(announced_at.map_or(self.now, |at| at + ANNOUNCE_EVERY).min(look))
+            State::Listening { door, .. } | State::Connected { door: Some(door), .. } => {
+                Some(door.announced_at.map_or(self.now, |at| at + ANNOUNCE_EVERY).min(look))
             }
             State::Connecting { since, .. } => Some((*since + CONNECT_MAX).min(look)),
-            State::Searching { .. } | State::Connected { .. } => Some(look),
+            State::Searching { .. } | State::Connected { door: None, .. } => Some(look),
         }
     }
 
     /// The connection that was handed out is gone.
     pub(super) fn closed(&mut self) {
-        if let State::Connected { on, listener } = std::mem::replace(&mut self.state, State::Closed)
-            && let Some(listener) = listener
-            // Whoever waits there comes next.
-            && let Ok(beacon) = bound(&self.name, SockType::Datagram, on.address, on.index, 0)
-        {
-            let beacon = UdpSocket::from(beacon);
-            self.state = State::Listening { on, listener, beacon, announced_at: None };
-        }
+        // Whoever waits at the door comes next.
+        self.state = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Connected { on, door: Some(door) } => State::Listening { on, door },
+            _ => State::Closed,
+        };
     }
 
     fn advance(&mut self) -> Result<Option<TcpStream>, PortError> {
@@ -165,21 +175,17 @@ impl UsbNet {
                     let on = self.look()?;
                     self.state = self.prepare(on).map_err(|error| self.failed(error))?;
                 }
-                State::Listening { on, listener, beacon, announced_at } => {
-                    let due = announced_at
-                        .is_none_or(|at| self.now.saturating_since(at) >= ANNOUNCE_EVERY);
-                    let announced_at = match due {
-                        true => {
-                            self.announce(&beacon, on);
-                            Some(self.now)
-                        }
-                        false => announced_at,
+                State::Listening { on, mut door } => {
+                    door.announce(self.now, on, &self.name, self.port);
+                    let next = match door.waiting.next() {
+                        Some(stream) => Some(stream),
+                        None => accept(&door.listener, on).map_err(|error| self.failed(error))?,
                     };
-                    let Some(stream) = self.accept(&listener, on)? else {
-                        self.state = State::Listening { on, listener, beacon, announced_at };
+                    let Some(stream) = next else {
+                        self.state = State::Listening { on, door };
                         return Ok(None);
                     };
-                    return self.hand_out(on, stream, Some(listener));
+                    return self.hand_out(on, stream, Some(door));
                 }
                 State::Searching { on, ears } => {
                     let Some(signer) = self.hear(&ears, on)? else {
@@ -215,15 +221,14 @@ impl UsbNet {
         &mut self,
         on: Interface,
         stream: TcpStream,
-        listener: Option<TcpListener>,
+        door: Option<Door>,
     ) -> Result<Option<TcpStream>, PortError> {
         self.look_again(on)?;
         let failed = |error| self.failed(error);
-        stream.set_nonblocking(true).map_err(failed)?;
         // The session says when a frame is whole; waiting for more would only delay it.
         stream.set_nodelay(true).map_err(failed)?;
         set(&stream, sockopt::TcpUserTimeout, &UNTAKEN_MAX_MS).map_err(failed)?;
-        self.state = State::Connected { on, listener };
+        self.state = State::Connected { on, door };
         Ok(Some(stream))
     }
 
@@ -251,9 +256,8 @@ impl UsbNet {
                 let fd = bound(&self.name, SockType::Stream, on.address, on.index, port)?;
                 // One more may wait while one is connected.
                 socket::listen(&fd, Backlog::new(1)?)?;
-                let beacon = bound(&self.name, SockType::Datagram, on.address, on.index, 0)?;
-                let (listener, beacon) = (TcpListener::from(fd), UdpSocket::from(beacon));
-                Ok(State::Listening { on, listener, beacon, announced_at: None })
+                let (listener, waiting) = (TcpListener::from(fd), Waiting::new());
+                Ok(State::Listening { on, door: Door { listener, announced_at: None, waiting } })
             }
             Side::Frontend => {
                 let everybody = Ipv6Addr::UNSPECIFIED;
@@ -261,12 +265,6 @@ impl UsbNet {
                 Ok(State::Searching { on, ears: UdpSocket::from(ears) })
             }
         }
-    }
-
-    fn announce(&self, beacon: &UdpSocket, on: Interface) {
-        let everybody = SocketAddrV6::new(ALL_NODES, self.port, 0, on.index);
-        // A wire that takes nothing now is announced on again; one that is gone is found by a look.
-        let _ = beacon.send_to(ANNOUNCEMENT, everybody);
     }
 
     /// The sender of an announcement, if one came over this interface.
@@ -298,25 +296,6 @@ impl UsbNet {
         }
     }
 
-    fn accept(
-        &self,
-        listener: &TcpListener,
-        on: Interface,
-    ) -> Result<Option<TcpStream>, PortError> {
-        match listener.accept() {
-            Ok((stream, SocketAddr::V6(from)))
-                if from.ip().is_unicast_link_local() && from.scope_id() == on.index =>
-            {
-                Ok(Some(stream))
-            }
-            Ok(_) => Ok(None),
-            Err(error) if is_for_later(&error) => Ok(None),
-            // The other end gave up before we came to it.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
     fn failed(&self, source: io::Error) -> PortError {
         PortError::Open { path: self.name.clone().into(), source }
     }
@@ -331,6 +310,39 @@ impl State {
             | Self::Connecting { on, .. }
             | Self::Connected { on, .. } => Some(*on),
         }
+    }
+}
+
+impl Door {
+    /// Says that the signer is here, if that is due; whether it was. The socket lives for this one
+    /// datagram: nobody else's is waited for.
+    fn announce(&mut self, now: Instant, on: Interface, name: &str, port: u16) -> bool {
+        if self.announced_at.is_some_and(|at| now.saturating_since(at) < ANNOUNCE_EVERY) {
+            return false;
+        }
+        self.announced_at = Some(now);
+        let everybody = SocketAddrV6::new(ALL_NODES, port, 0, on.index);
+        // A wire that takes nothing now is announced on again; one that is gone is found by a look.
+        let _ = bound(name, SockType::Datagram, on.address, on.index, 0)
+            .and_then(|beacon| UdpSocket::from(beacon).send_to(ANNOUNCEMENT, everybody));
+        true
+    }
+}
+
+/// Who has come from this wire; it does not block.
+fn accept(listener: &TcpListener, on: Interface) -> io::Result<Option<TcpStream>> {
+    match listener.accept() {
+        Ok((stream, SocketAddr::V6(from)))
+            if from.ip().is_unicast_link_local() && from.scope_id() == on.index =>
+        {
+            stream.set_nonblocking(true)?;
+            Ok(Some(stream))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if is_for_later(&error) => Ok(None),
+        // The other end gave up before we came to it.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -40,7 +40,7 @@ pub enum InterfaceFault {
     /// The kernel passes packets on from or to it.
     #[error("forwarding is on for it; run `sysctl -w {0}=0`")]
     Forwarding(String),
-    /// It is a part of a bridge or bond, or carries a VLAN or the like.
+    /// It is a part of a bridge or bond, carries a VLAN or the like, or is one upon another.
     #[error("it is joined to {0}, so it leads further than its wire; take it out of there")]
     Joined(String),
     /// The kernel does not say.
@@ -113,8 +113,9 @@ impl Facts {
         for entry in fs::read_dir(format!("/sys/class/net/{name}")).into_iter().flatten().flatten()
         {
             let link = entry.file_name().to_string_lossy().into_owned();
-            match link.strip_prefix("upper_") {
-                Some(upper) => facts.joined.push(upper.to_owned()),
+            // A VLAN or macvlan leads wherever the interface leads upon which it is.
+            match link.strip_prefix("upper_").or_else(|| link.strip_prefix("lower_")) {
+                Some(other) => facts.joined.push(other.to_owned()),
                 None if link == "master" => facts.joined.push("a bridge or bond".to_owned()),
                 None => {}
             }
