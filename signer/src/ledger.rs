@@ -35,8 +35,8 @@ pub use crls::{Change, CrlRow, scope_name};
 pub(crate) use openpgp::{CERTIFICATE_IS_GONE, REVOCATION_IS_GONE};
 pub use openpgp::{
     CertificationRow, Certified, CertifiedUserId, Earlier, Intended, OpenPgpAuthorityId,
-    OpenPgpDraft, OpenPgpIntent, OpenPgpJob, Ours, StoredCertification, StoredRevocation,
-    TakenBack, Valid,
+    OpenPgpDraft, OpenPgpIntent, OpenPgpJob, Ours, Standing, StandingRow, StoredCertification,
+    StoredRevocation, TakenBack, Valid,
 };
 pub use rows::{CertificateRow, Intent, Known, Outcome, Revocation, Status};
 pub use transaction::{Committed, Transaction};

@@ -4,6 +4,8 @@
 //! again without parsing it. [`OpenPgpIntent`]s come out of [`Transaction::commit`] and off the disk
 //! alone, so nothing can be signed that is not recorded (invariant I4).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use protocol::{
     bounded::{Bytes, Text},
     message::{Digest, Name, OPENPGP_KEY_MAX, OpenPgpReason, RequestId, Serial},
@@ -193,6 +195,26 @@ pub struct Earlier {
     pub user_ids: Vec<CertifiedUserId>,
 }
 
+/// A row about a certification that was not taken back, of which its bytes are no part.
+#[derive(Clone, Copy, Debug)]
+pub struct StandingRow<'r> {
+    /// By which policy.
+    pub policy: &'r str,
+    /// When it ends.
+    pub expires: UnixTime,
+}
+
+/// A user ID with certifications that were not taken back.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// As in the key.
+    pub user_id: String,
+    /// When the latest of them was made.
+    pub at: UnixTime,
+    /// Which was recorded last: its number, and its place there.
+    newest: (i64, i64),
+}
+
 /// A valid certification of a user ID.
 #[derive(Clone, Debug)]
 pub struct Valid {
@@ -200,10 +222,6 @@ pub struct Valid {
     pub user_id: String,
     /// Its serial number.
     pub serial: Option<Serial>,
-    /// By which policy.
-    pub policy: String,
-    /// When it was made.
-    pub at: UnixTime,
     /// When it ends.
     pub expires: UnixTime,
     /// The primary key's part of its certificate.
@@ -352,9 +370,9 @@ fn serial_of(octets: &[u8]) -> Result<Serial, Fault> {
 
 fn valid_row(row: &Row<'_>) -> Result<Valid, Fault> {
     let serial: Option<Vec<u8>> = row.get(1)?;
-    let certificate: Vec<u8> = row.get(5)?;
-    let (head, offset): (usize, usize) = (row.get(6)?, row.get(7)?);
-    let (own, ours): (usize, usize) = (row.get(8)?, row.get(9)?);
+    let certificate: Vec<u8> = row.get(3)?;
+    let (head, offset): (usize, usize) = (row.get(4)?, row.get(5)?);
+    let (own, ours): (usize, usize) = (row.get(6)?, row.get(7)?);
     let part = |from: usize, length: usize| {
         let part = from.checked_add(length).and_then(|end| certificate.get(from..end));
         let part = part.ok_or_else(|| damaged("openpgp_user_id", "its place is outside"))?;
@@ -363,9 +381,7 @@ fn valid_row(row: &Row<'_>) -> Result<Valid, Fault> {
     Ok(Valid {
         user_id: row.get(0)?,
         serial: serial.map(|octets| serial_of(&octets)).transpose()?,
-        policy: row.get(2)?,
-        at: UnixTime(row.get(3)?),
-        expires: UnixTime(row.get(4)?),
+        expires: UnixTime(row.get(2)?),
         head: part(0, head)?,
         own: part(offset, own)?,
         ours: part(offset.saturating_add(own), ours)?,
@@ -484,25 +500,53 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// The certifications of a key's user IDs that are not taken back, oldest first, the expired
-    /// ones too.
-    pub fn certifications_of(
+    /// The user IDs of a key that have certifications which were not taken back and count, the
+    /// expired ones too, in the order of the newest. However often a key was certified, there is one
+    /// for each user ID, and no certificate is read.
+    pub fn standing(
         &self,
         authority: OpenPgpAuthorityId,
         fingerprint: &str,
-    ) -> Result<Vec<Valid>, Fault> {
-        let sql = "SELECT u.user_id, u.serial, c.policy, c.at, u.expires, c.certificate, c.head,
-                          u.offset, u.own, u.ours
+        counts: impl Fn(StandingRow<'_>) -> bool,
+    ) -> Result<Vec<Standing>, Fault> {
+        let sql = "SELECT u.user_id, c.policy, u.expires, c.at, c.seq, u.position
                    FROM openpgp_certification c JOIN openpgp_user_id u ON u.certification = c.seq
                    WHERE c.authority = ?1 AND c.fingerprint = ?2 AND u.revoked_at IS NULL
                    ORDER BY c.seq, u.position";
         let mut statement = self.inner.prepare_cached(sql)?;
         let mut rows = statement.query(params![authority.0, fingerprint])?;
-        let mut found = Vec::new();
+        let mut by_user_id: BTreeMap<String, Standing> = BTreeMap::new();
         while let Some(row) = rows.next()? {
-            found.push(valid_row(row)?);
+            let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+            let expires = UnixTime(row.get(2)?);
+            if !counts(StandingRow { policy: text(1)?, expires }) {
+                continue;
+            }
+            let (at, newest) = (UnixTime(row.get(3)?), (row.get(4)?, row.get(5)?));
+            let user_id = text(0)?;
+            match by_user_id.get_mut(user_id) {
+                Some(one) => (one.at, one.newest) = (one.at.max(at), newest),
+                None => {
+                    let one = Standing { user_id: user_id.to_owned(), at, newest };
+                    by_user_id.insert(user_id.to_owned(), one);
+                }
+            }
         }
+        let mut found: Vec<Standing> = by_user_id.into_values().collect();
+        found.sort_unstable_by_key(|one| one.newest);
         Ok(found)
+    }
+
+    /// The newest certification of a user ID.
+    pub fn certification(&self, of: &Standing) -> Result<Valid, Fault> {
+        let sql = "SELECT u.user_id, u.serial, u.expires, c.certificate, c.head, u.offset, u.own,
+                          u.ours
+                   FROM openpgp_certification c JOIN openpgp_user_id u ON u.certification = c.seq
+                   WHERE c.seq = ?1 AND u.position = ?2";
+        let mut statement = self.inner.prepare_cached(sql)?;
+        let mut rows = statement.query(params![of.newest.0, of.newest.1])?;
+        let row = rows.next()?.ok_or_else(|| damaged("openpgp_user_id", "a row is gone"))?;
+        valid_row(row)
     }
 
     /// When something of a key was last taken back.
@@ -537,9 +581,8 @@ impl Transaction<'_> {
             what.map(|what| *what.as_bytes())
         ])?;
         if let OpenPgpJob::Revoke { reason, user_ids, .. } = &draft.job {
-            for taken in user_ids {
-                self.mark_taken_back(&draft, &taken.user_id, *reason)?;
-            }
+            let user_ids = user_ids.iter().map(|taken| &*taken.user_id).collect();
+            self.mark_taken_back(&draft, &user_ids, *reason)?;
         }
         self.raise_time_floor(self.now)?;
         self.pending_openpgp.push(OpenPgpIntent(draft));
@@ -555,26 +598,32 @@ impl Transaction<'_> {
         })
     }
 
+    /// Looks at each certification of the key once, however many user IDs are taken back.
     fn mark_taken_back(
         &self,
         draft: &OpenPgpDraft,
-        user_id: &str,
+        user_ids: &BTreeSet<&str>,
         reason: OpenPgpReason,
     ) -> Result<(), Fault> {
-        let sql = "UPDATE openpgp_user_id SET revoked_at = ?4, reason = ?5
-                   WHERE user_id = ?3 AND revoked_at IS NULL AND certification IN
-                     (SELECT seq FROM openpgp_certification WHERE authority = ?1 AND fingerprint = ?2)
-                   RETURNING certification";
+        let sql = "SELECT u.certification, u.position, u.user_id
+                   FROM openpgp_certification c JOIN openpgp_user_id u ON u.certification = c.seq
+                   WHERE c.authority = ?1 AND c.fingerprint = ?2 AND u.revoked_at IS NULL";
         let mut statement = self.inner.prepare_cached(sql)?;
-        let rows = statement.query_map(
-            params![draft.authority.0, &*draft.fingerprint, user_id, draft.at.0, reason.name()],
-            |row| row.get::<_, i64>(0),
-        )?;
-        let certifications: Vec<i64> = rows.collect::<Result<_, _>>()?;
-        let sql = "UPDATE openpgp_certification SET revoked_at = ?2
-                   WHERE seq = ?1 AND revoked_at IS NULL";
-        for seq in certifications {
-            self.inner.prepare_cached(sql)?.execute(params![seq, draft.at.0])?;
+        let mut rows = statement.query(params![draft.authority.0, &*draft.fingerprint])?;
+        let mut meant: Vec<(i64, i64)> = Vec::new();
+        while let Some(row) = rows.next()? {
+            if user_ids.contains(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?) {
+                meant.push((row.get(0)?, row.get(1)?));
+            }
+        }
+        let of_user_id = "UPDATE openpgp_user_id SET revoked_at = ?3, reason = ?4
+                          WHERE certification = ?1 AND position = ?2";
+        let of_whole = "UPDATE openpgp_certification SET revoked_at = ?2
+                        WHERE seq = ?1 AND revoked_at IS NULL";
+        for (seq, position) in meant {
+            let values = params![seq, position, draft.at.0, reason.name()];
+            self.inner.prepare_cached(of_user_id)?.execute(values)?;
+            self.inner.prepare_cached(of_whole)?.execute(params![seq, draft.at.0])?;
         }
         Ok(())
     }

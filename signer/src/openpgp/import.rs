@@ -76,6 +76,12 @@ pub fn import(
             )));
         }
     }
+    if public.creation_time() > system_time(now) {
+        return Err(wrong(format!(
+            "key {fingerprint} was made after the time of this machine, {now}; set the clock as in \
+             hsm-docs/time-visit.md"
+        )));
+    }
     if cert.primary_key().self_revocations().next().is_some() {
         return Err(wrong(format!("key {fingerprint} is revoked; make a new one")));
     }

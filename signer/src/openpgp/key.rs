@@ -245,6 +245,13 @@ impl CaKey {
         armour(&self.public()?)
     }
 
+    /// When the key was made: nothing that it signs may be older.
+    pub fn created(&self) -> UnixTime {
+        let since =
+            self.cert.primary_key().key().creation_time().duration_since(std::time::UNIX_EPOCH);
+        UnixTime(since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)))
+    }
+
     /// When the key itself ends, if it does.
     pub fn expires(&self, now: UnixTime) -> Option<UnixTime> {
         let policy = crate::intake::openpgp::policy(system_time(now));

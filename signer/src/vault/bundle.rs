@@ -6,7 +6,7 @@
 use protocol::message::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::Vault;
+use super::{Vault, ready};
 use crate::{clock::Moment, fault::Fault, ledger::BundleRow};
 
 /// The longest jump of a bundle's number on the frontend's word: one past it would leave no
@@ -50,6 +50,7 @@ impl Vault {
         let last = self.ledger.last_bundle(&facts.peer)?;
         let verdict = judge(facts, last.as_ref());
         if let BundleVerdict::Taken { answer, .. } = verdict {
+            ready::check_clock(now, self.ledger.time_floor()?)?;
             let time = self.signing_time(now)?;
             let answered = last.map_or(0, |last| last.answer);
             if facts.taken_in > answered {

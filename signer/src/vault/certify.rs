@@ -6,7 +6,7 @@
 //! for.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -28,7 +28,7 @@ use crate::{
     intake::openpgp::{Minimal, VettedOpenPgp, one_packet},
     ledger::{
         Certified, CertifiedUserId, Earlier, Intended, OpenPgpAuthorityId, OpenPgpDraft,
-        OpenPgpIntent, OpenPgpJob, Ours, TakenBack, Transaction, Valid,
+        OpenPgpIntent, OpenPgpJob, Ours, TakenBack, Transaction,
     },
     openpgp::{self, OpenPgpAuthority, Policy, Statement, Wanted},
     refusal::Refusal,
@@ -77,7 +77,14 @@ impl<'a> Desk<'a> {
                 return Ok(None);
             }
         }
-        let draft = self.prepare(tx, certify, &permitted)?;
+        let taken_back = tx.last_taken_back(authority.id(), certify.key.fingerprint())?;
+        let at = after(self.time, taken_back);
+        if permitted.expires <= at {
+            let text = format!("it would be certified at {at}, and ends at {}", permitted.expires);
+            let refusal = Refusal::new(RefusalCode::OpenPgpExpired, text);
+            return self.refuse(tx, id, digest, &refusal).map(Some);
+        }
+        let draft = self.prepare(tx, certify, &permitted, at)?;
         let OpenPgpJob::Certify { user_ids, minimal, .. } = &draft.job else {
             return Err(Fault::Internal("a certification is prepared as another job".into()));
         };
@@ -106,8 +113,16 @@ impl<'a> Desk<'a> {
         let policy = authority.policy(certify.policy.as_ref())?;
         if certify.key.fingerprint() == authority.key().fingerprint() {
             // A reader would take the certification for the key's own newest word about itself.
-            let text = "it is the authority's own key, which does not certify itself";
-            return Err(Refusal::new(RefusalCode::OpenPgpKey, text));
+            return Err(is_the_authoritys_own());
+        }
+        if self.time < authority.key().created() {
+            let text = format!(
+                "the key of the OpenPGP authority {} was made at {}, after the signer's clock; an \
+                 administrator must see to it",
+                authority.name(),
+                authority.key().created()
+            );
+            return Err(Refusal::new(RefusalCode::OpenPgpUnavailable, text));
         }
         let checked = openpgp::check(&certify.key, self.time)?;
         let own_end = authority.key().expires(self.time);
@@ -149,27 +164,26 @@ impl<'a> Desk<'a> {
         tx: &mut Transaction<'_>,
         certify: Certify,
         permitted: &Permitted<'_>,
+        at: UnixTime,
     ) -> Result<OpenPgpDraft, Fault> {
         let Permitted { authority, policy, expires, wanted } = permitted;
         let key = certify.key;
-        let taken_back = tx.last_taken_back(authority.id(), key.fingerprint())?;
-        let at = after(self.time, taken_back);
-        let expires = UnixTime(expires.0.max(at.0 + 1));
-        let kept = match certify.renew {
-            true => Vec::new(),
-            false => tx.certifications_of(authority.id(), key.fingerprint())?,
-        };
-        let still_valid = |text: &str| {
-            kept.iter().rev().find(|one| {
-                one.user_id == text
-                    && one.policy == policy.name().as_str()
-                    && one.expires > self.time
-                    && wanted.takes(&one.ours)
-            })
-        };
+        let mut kept = BTreeMap::new();
+        if !certify.renew {
+            let standing = tx.standing(authority.id(), key.fingerprint(), |row| {
+                row.policy == policy.name().as_str() && row.expires > self.time
+            })?;
+            let asked: BTreeSet<&str> = key.user_ids().iter().map(|text| &**text).collect();
+            for one in standing.iter().filter(|one| asked.contains(&*one.user_id)) {
+                let valid = tx.certification(one)?;
+                if wanted.takes(&valid.ours) {
+                    kept.insert(valid.user_id.clone(), valid);
+                }
+            }
+        }
         let mut user_ids = Vec::new();
         for user_id in key.user_ids() {
-            let one = match still_valid(user_id) {
+            let one = match kept.get(&**user_id) {
                 Some(valid) => Intended {
                     user_id: user_id.clone(),
                     serial: valid.serial.clone(),
@@ -182,9 +196,9 @@ impl<'a> Desk<'a> {
                     (self.random)(&mut salt)?;
                     let key = authority.key();
                     let statement =
-                        Statement::certification(key, policy, &serial, at, expires, salt)?;
+                        Statement::certification(key, policy, &serial, at, *expires, salt)?;
                     let (user_id, serial) = (user_id.clone(), Some(serial));
-                    Intended { user_id, serial, expires, ours: Ours::New(statement) }
+                    Intended { user_id, serial, expires: *expires, ours: Ours::New(statement) }
                 }
             };
             user_ids.push(one);
@@ -216,23 +230,22 @@ impl<'a> Desk<'a> {
             Err(refusal) => return self.refuse(tx, id, digest, &refusal).map(Some),
         };
         let fingerprint = &revoke.fingerprint;
+        if **fingerprint == *authority.key().fingerprint() {
+            // A reader would take it for the key's own word, and its user ID for revoked.
+            let refusal = is_the_authoritys_own();
+            return self.refuse(tx, id, digest, &refusal).map(Some);
+        }
         let wanted = revoke.user_id.as_ref().map(|text| (text, UserId::parse(text).ok()));
-        let is_meant = |valid: &Valid| match &wanted {
+        let is_meant = |text: &str| match &wanted {
             None => true,
-            Some((text, form)) => {
-                valid.user_id == ***text
-                    || form.is_some() && UserId::parse(&valid.user_id).ok() == *form
+            Some((asked, form)) => {
+                *text == ***asked || form.is_some() && UserId::parse(text).ok() == *form
             }
         };
-        let mut found = tx.certifications_of(authority.id(), fingerprint)?;
-        found.retain(is_meant);
         // Of a user ID that was certified more than once, one signature takes all back.
-        let mut newest: Vec<Valid> = Vec::new();
-        for valid in found {
-            newest.retain(|other| other.user_id != valid.user_id);
-            newest.push(valid);
-        }
-        let Some(last) = newest.last() else {
+        let mut found = tx.standing(authority.id(), fingerprint, |_| true)?;
+        found.retain(|one| is_meant(&one.user_id));
+        let Some(last) = found.last() else {
             let text = format!(
                 "{} has no certification of {} that could be taken back",
                 revoke.authority,
@@ -244,16 +257,29 @@ impl<'a> Desk<'a> {
             let refusal = Refusal::new(RefusalCode::OpenPgpNothingCertified, text);
             return self.refuse(tx, id, digest, &refusal).map(Some);
         };
-        let head = last.head.clone();
-        let at = after(self.time, newest.iter().map(|valid| valid.at).max());
-        let mut user_ids = Vec::new();
-        for valid in newest {
+        let head = tx.certification(last)?.head;
+        let at = after(self.time, found.iter().map(|one| one.at).max());
+        let (mut user_ids, mut length) = (Vec::new(), head.len());
+        for one in &found {
+            let valid = tx.certification(one)?;
             let mut salt = [0; 16];
             (self.random)(&mut salt)?;
+            let statement = Statement::revocation(authority.key(), revoke.reason, at, salt)?;
+            // `openpgp-size`, as above: several requests may have certified more than one answer
+            // can hold.
+            length += valid.own.len() + statement.length_max(authority.key());
+            if length > CERTIFICATE_MAX {
+                let text = format!(
+                    "the answer for {} user IDs would have more than {CERTIFICATE_MAX} bytes;                      take them back one by one",
+                    found.len()
+                );
+                let refusal = Refusal::new(RefusalCode::OpenPgpUserIdForm, text);
+                return self.refuse(tx, id, digest, &refusal).map(Some);
+            }
             user_ids.push(TakenBack {
                 user_id: valid.user_id.try_into().map_err(too_long)?,
                 own: valid.own.try_into().map_err(too_long)?,
-                statement: Statement::revocation(authority.key(), revoke.reason, at, salt)?,
+                statement,
             });
         }
         let draft = OpenPgpDraft {
@@ -272,6 +298,11 @@ impl<'a> Desk<'a> {
         tx.store_openpgp_intent(draft, None)?;
         Ok(None)
     }
+}
+
+fn is_the_authoritys_own() -> Refusal {
+    let text = "it is the authority's own key, which does not certify itself";
+    Refusal::new(RefusalCode::OpenPgpKey, text)
 }
 
 /// A second later than the newest of what it must come after: signatures have whole seconds, and

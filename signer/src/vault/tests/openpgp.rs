@@ -278,6 +278,98 @@ fn what_is_being_certified_when_its_key_is_taken_back_is_taken_back_with_it() {
     }
 }
 
+// Else it could never be signed, and no start would get past it.
+#[test]
+fn taking_back_more_at_once_than_an_answer_holds_is_refused_and_each_alone_is_not() {
+    let mut pgp = Pgp::new();
+    let user_ids: Vec<String> = (0..270).map(|n| format!("N{n} <n{n}@example.net>")).collect();
+    let since = system_time(UnixTime(pgp.story.now.unix().0 - DAY_S));
+    let builder = CertBuilder::new().set_cipher_suite(CipherSuite::Cv25519);
+    let builder = builder.set_creation_time(since).add_transport_encryption_subkey();
+    let builder = user_ids.iter().fold(builder, |builder, text| builder.add_userid(text.as_str()));
+    pgp.cert = builder.generate().unwrap().0;
+    let texts: Vec<&str> = user_ids.iter().map(String::as_str).collect();
+    texts.chunks(50).for_each(|some| drop(pgp.certified(some)));
+    let all = pgp.taking_back(None);
+    let refused = pgp.ask(vec![all.clone()]);
+    assert_eq!(code(&refused[0]), RefusalCode::OpenPgpUserIdForm, "{refused:?}");
+    pgp.story.start();
+    assert_eq!(pgp.ask(vec![all]), refused, "I3");
+    let one = pgp.taking_back(Some(texts[77]));
+    let one = pgp.ask(vec![one]);
+    assert_eq!(Cert::from_bytes(&bytes(&one[0])).unwrap().userids().count(), 1);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+// A key that was made while the clock was fast; signed earlier than its key, nothing can be read.
+#[test]
+fn authority_whose_key_is_not_born_yet_certifies_nothing_until_it_is() {
+    let mut pgp = Pgp::new();
+    let born = pgp.story.now.unix();
+    pgp.story.vault = None;
+    let ledger = rusqlite::Connection::open(Ledger::path(&pgp.story.store())).unwrap();
+    ledger.execute("UPDATE meta SET value = 0 WHERE key = 'time_floor'", []).unwrap();
+    drop(ledger);
+    pgp.story.later(-3600);
+    pgp.story.start();
+    let early = pgp.request(&[ALICE]);
+    let answer = pgp.certify(early);
+    assert_eq!(code(&answer), RefusalCode::OpenPgpUnavailable);
+    assert!(format!("{answer:?}").contains("after the signer's clock"), "{answer:?}");
+    assert_eq!(pgp.records(), 0);
+    while pgp.story.now.unix() < born {
+        pgp.story.later(600);
+    }
+    let certified = pgp.certified(&[ALICE]);
+    assert_eq!(pgp.counting(&certified, ALICE).len(), 1);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+#[test]
+fn certification_that_could_only_begin_when_its_key_has_ended_is_refused() {
+    let mut pgp = Pgp::new();
+    let since = UnixTime(pgp.story.now.unix().0 - DAY_S);
+    let lives = std::time::Duration::from_secs(DAY_S.unsigned_abs() + 2);
+    let builder = CertBuilder::new().set_creation_time(system_time(since));
+    let builder = builder.set_validity_period(lives).add_transport_encryption_subkey();
+    pgp.cert = builder.add_userid(ALICE).generate().unwrap().0;
+    pgp.certified(&[ALICE]);
+    // A second later than the certification; what certifies anew is another second later.
+    let back = pgp.taking_back(None);
+    bytes(&pgp.ask(vec![back])[0]);
+    let late = pgp.request(&[ALICE]);
+    assert_eq!(code(&pgp.certify(late)), RefusalCode::OpenPgpExpired);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+// Whoever may ask can ask for renewals without end; what each costs later must not grow with them.
+#[test]
+fn key_that_was_certified_often_counts_once_for_each_user_id() {
+    let mut pgp = Pgp::new();
+    for _ in 0..4 {
+        let renewed = Certify { renew: true, ..pgp.request(&[ALICE, OTHER]) };
+        bytes(&pgp.certify(renewed));
+        pgp.story.later(10);
+    }
+    let mut ledger = Ledger::open(&Ledger::path(&pgp.story.store())).unwrap();
+    let tx = ledger.begin(pgp.story.now.unix()).unwrap();
+    let authority = pgp.story.vault().openpgp[&name("people")].id();
+    let fingerprint = pgp.cert.fingerprint().to_hex();
+    let standing = tx.standing(authority, &fingerprint, |_| true).unwrap();
+    assert_eq!(standing.len(), 2);
+    for one in &standing {
+        assert_eq!(one.at.0, pgp.story.now.unix().0 - 10, "the newest");
+    }
+    assert!(tx.standing(authority, &fingerprint, |row| row.policy == "x").unwrap().is_empty());
+    drop(tx);
+    assert_eq!(pgp.records(), 8);
+    let back = pgp.taking_back(None);
+    bytes(&pgp.ask(vec![back])[0]);
+    let again = pgp.taking_back(None);
+    assert_eq!(code(&pgp.ask(vec![again])[0]), RefusalCode::OpenPgpNothingCertified);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
 #[test]
 fn authority_policy_and_validity_are_the_vaults_to_judge() {
     let mut pgp = Pgp::new();
@@ -318,6 +410,9 @@ fn authority_does_not_certify_its_own_key() {
     pgp.story.console(&create).unwrap();
     let by_another = Certify { authority: name("elders"), ..pgp.request(&["CA <ca@ca.example>"]) };
     bytes(&pgp.certify(by_another));
+    // Nor does it revoke its own user IDs.
+    let taking_back = pgp.taking_back(None);
+    assert_eq!(code(&pgp.ask(vec![taking_back])[0]), RefusalCode::OpenPgpKey);
     assert_eq!(pgp.story.findings(), Vec::<String>::new());
 }
 
