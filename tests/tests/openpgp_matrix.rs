@@ -255,7 +255,11 @@ fn certified(
         home.fingerprint(&format!("Authority {0} <{0}@ca.example.org>", authority.name))?;
     assert_only_certified(upload, &answer, &issuer)?;
     by_gpg(&home, authority, made, &issuer)?;
-    by_sequoia(world, kind, authority, name, made, &answer)
+    by_sequoia(world, kind, authority, name, made, &answer)?;
+    match kind.sq {
+        Sq::Cannot(_) => Ok(()),
+        Sq::Makes(_) | Sq::Signs(_) => by_web_of_trust(authority, made, &file, &ca, &issuer),
+    }
 }
 
 /// Asks with the words of the program's two forms; the request's id.
@@ -296,6 +300,29 @@ fn by_gpg(home: &GpgHome, authority: &Authority, made: &Made, issuer: &str) -> R
     serials.sort();
     serials.dedup();
     ensure!(serials.len() == authority.user_ids, "a serial number was used twice");
+    Ok(())
+}
+
+/// Sequoia's web of trust verifies our certifications by itself: who trusts the authority alone
+/// knows each user ID to be the key's.
+fn by_web_of_trust(
+    authority: &Authority,
+    made: &Made,
+    key: &str,
+    ca: &str,
+    issuer: &str,
+) -> Result<()> {
+    let identify = |root: &str| {
+        let words = ["--keyring", key, "--keyring", ca, "--trust-root", root];
+        run("sq-wot", &[&words[..], &["identify", &made.fingerprint]].concat(), &[], None)
+    };
+    let known = identify(issuer)?.done()?.text();
+    for user_id in user_ids(authority.user_ids) {
+        let line = format!("[✓] {} {user_id}: fully authenticated", made.fingerprint);
+        ensure!(known.contains(&line), "{user_id}: {known}");
+    }
+    let unknown = identify(&"A".repeat(40))?;
+    ensure!(unknown.code != Some(0), "it is believed without the authority: {}", unknown.text());
     Ok(())
 }
 

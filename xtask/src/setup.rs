@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::{Failed, Workspace, in_path, say, succeed};
 
 /// The Debian packages, each with what it is for.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("gcc", "builds the bundled SQLite and zstd"),
     ("g++", "builds libFuzzer for `cargo xtask fuzz`"),
     ("pkg-config", "finds OpenSSL"),
@@ -24,8 +24,10 @@ const PACKAGES: [(&str, &str); 18] = [
     ("openssl", "makes CSRs and judges certificates and CRLs"),
     ("gnutls-bin", "certtool judges certificates and CRLs a second time"),
     ("gnupg", "makes OpenPGP keys and judges certifications"),
+    ("gnupg1", "makes the keyrings of an old authority, as GnuPG 1 did"),
     ("gpg-wks-client", "judges the names in a Web Key Directory"),
     ("sq", "makes OpenPGP keys, reads certified ones, and lays out a Web Key Directory"),
+    ("sq-wot", "judges certifications a second time, by its web of trust"),
     ("sqv", "judges signatures by certified OpenPGP keys"),
     ("sqop", "judges them a second time, by another command line"),
     ("libnss3-tools", "certutil, vfychain and crlutil judge certificates and CRLs a third time"),
@@ -55,14 +57,16 @@ const JUDGES_FOLDER: &str = "judges/venv";
 const JUDGES_STAMP: &str = "installed";
 
 /// What a machine without Debian's package tools must have in its search path.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 15] = [
     "gcc",
     "g++",
     "pkg-config",
     "openssl",
     "certtool",
     "gpg",
+    "gpg1",
     "sq",
+    "sq-wot",
     "sqv",
     "sqop",
     "certutil",

@@ -256,6 +256,43 @@ fn keys_that_cannot_certify_here_are_told_why() {
     }
 }
 
+// The rings of an old authority as its own program writes them: what locks the secret key, and with
+// which digest the key signs itself, was by the program's year.
+#[test]
+fn rings_of_gnupg_1_are_taken_over_and_old_digests_signed_anew() {
+    let of_its_last_year: &[&str] = &[];
+    let of_its_first_years =
+        &["--s2k-cipher-algo", "CAST5", "--s2k-digest-algo", "SHA1", "--cert-digest-algo", "SHA1"];
+    for (options, signed_anew) in [(of_its_last_year, false), (of_its_first_years, true)] {
+        let home = scratch();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let parameters = home.path().join("parameters");
+        let text = "Key-Type: RSA\nKey-Length: 2048\nKey-Usage: sign\nName-Real: Old CA\n\
+                    Name-Email: ca@old.example\nExpire-Date: 0\nPassphrase: open sesame\n%commit\n";
+        fs::write(&parameters, text).unwrap();
+        let mut command = Command::new("gpg1");
+        // Its keys are thrown away: what /dev/random holds is not used up for them.
+        command.args(["--batch", "--no-tty", "--quick-random", "--homedir"]).arg(home.path());
+        command.args(options).arg("--gen-key").arg(&parameters);
+        let output = command.output().expect("gpg1 is needed: `cargo xtask setup` installs it");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+        let secret_ring = home.path().join("secring.gpg");
+        let public_ring = Some(home.path().join("pubring.gpg"));
+        let source = Source { secret_ring, public_ring, fingerprint: None };
+        let now = UnixTime(crate::console::now().unwrap().unix().0 + 1);
+        let passphrase = Secret::new(b"open sesame".to_vec());
+        let imported = import(&source, Some(&passphrase), now).unwrap();
+        assert_eq!(imported.signed_anew, signed_anew, "{options:?}");
+        assert_eq!(imported.cert.userids().count(), 1);
+        let by_this_time = intake::openpgp::policy(system_time(now));
+        assert!(imported.cert.with_policy(&by_this_time, system_time(now)).is_ok());
+        let early = UnixTime(now.0 - 86_400);
+        let fault = import(&source, Some(&passphrase), early).unwrap_err().to_string();
+        assert!(fault.contains("after the time of this machine"), "{fault}");
+    }
+}
+
 //------------ Old locks -----------------------------------------------------
 
 /// A ring as GnuPG 1 wrote it: a version 4 key, its secret part locked by hand with `cipher`, the
