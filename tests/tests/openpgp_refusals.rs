@@ -40,7 +40,7 @@ const GOOD: Bad = Bad {
     upload: |makers, user_id| makers.plain(user_id),
 };
 
-const CASES: [Bad; 28] = [
+const CASES: [Bad; 29] = [
     Bad {
         what: "two keys",
         code: "openpgp-several",
@@ -124,6 +124,22 @@ const CASES: [Bad; 28] = [
         what: "another's address beside the right name",
         code: "openpgp-user-id",
         upload: |makers, _| makers.plain("Alice <alice@example.com>"),
+        ..GOOD
+    },
+    Bad {
+        what: "a user ID that its owner never signed",
+        code: "openpgp-self-signature",
+        upload: |makers, user_id| {
+            let unsigned = Packet { tag: 13, body: user_id.as_bytes().to_vec() };
+            let mut key = Vec::new();
+            for packet in Packet::all(&makers.plain("Carol <carol@example.org>")?)? {
+                if packet.tag == 14 && !key.is_empty() {
+                    break;
+                }
+                key.extend(packet.write());
+            }
+            Ok([key, unsigned.write()].concat())
+        },
         ..GOOD
     },
     Bad {

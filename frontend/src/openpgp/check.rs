@@ -169,7 +169,7 @@ fn check_certificate<'c>(
             }
             false => {
                 let fact = format!("it has no valid self-signature: {error}");
-                refuse(RefusalCode::OpenPgpKey, from, fact)
+                refuse(RefusalCode::OpenPgpSelfSignature, from, fact)
             }
         })?;
     if valid.primary_key().key_expiration_time().is_some_and(|expires| expires <= now) {
@@ -250,7 +250,7 @@ fn chosen(
                 signed.peek().is_some() && signed.all(|one| OLD_DIGESTS.contains(&one.hash_algo()));
             let (code, fact) = match old {
                 true => (RefusalCode::OpenPgpDigest, "is self-signed with SHA-1 or older only"),
-                false => (RefusalCode::OpenPgpUserId, "has no valid self-signature"),
+                false => (RefusalCode::OpenPgpSelfSignature, "has no valid self-signature"),
             };
             return Err(refuse(code, from, format!("user ID `{shown}` {fact}")));
         }

@@ -72,7 +72,7 @@ pub enum RefusalCode {
     OpenPgpCannotCertify,
     /// The policy wants a key that can be encrypted to, and this one cannot.
     OpenPgpNoEncryption,
-    /// A user ID that was asked for is not in the key, or without a valid self-signature.
+    /// A user ID that was asked for is not in the key.
     OpenPgpUserId,
     /// The owner revoked a user ID that was asked for.
     OpenPgpUserIdRevoked,
@@ -88,11 +88,13 @@ pub enum RefusalCode {
     OpenPgpNothingCertified,
     /// A person at the console said no.
     Denied,
+    /// The OpenPGP key, or a user ID that was asked for, is without a valid self-signature.
+    OpenPgpSelfSignature,
 }
 
 impl RefusalCode {
     /// Every code with its public name and what a person can do.
-    pub const TABLE: [(Self, &'static str, &'static str); 39] = [
+    pub const TABLE: [(Self, &'static str, &'static str); 40] = [
         (Self::CsrMalformed, "csr-malformed", "make the CSR anew, PKCS #10 in PEM or DER"),
         (Self::CsrSignature, "csr-signature", "sign the CSR with the key it names"),
         (Self::CsrDigest, "csr-digest", "sign the CSR with SHA-256 or better"),
@@ -176,6 +178,11 @@ impl RefusalCode {
             "check the fingerprint, the user ID and the authority",
         ),
         (Self::Denied, "denied", "ask the person who denied it"),
+        (
+            Self::OpenPgpSelfSignature,
+            "openpgp-self-signature",
+            "have the key's owner sign the user ID, then upload the key anew",
+        ),
     ];
 
     /// The public name.

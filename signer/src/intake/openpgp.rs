@@ -325,7 +325,8 @@ fn check_certificate(
             refuse(RefusalCode::OpenPgpDigest, text)
         }
         false => {
-            refuse(RefusalCode::OpenPgpKey, format!("it has no valid self-signature: {error}"))
+            let text = format!("it has no valid self-signature: {error}");
+            refuse(RefusalCode::OpenPgpSelfSignature, text)
         }
     })?;
     // `openpgp-expired`

@@ -234,7 +234,7 @@ impl Kept {
         Ok(())
     }
 
-    /// `openpgp-user-id`, `openpgp-digest`, `openpgp-user-id-revoked`.
+    /// `openpgp-self-signature`, `openpgp-digest`, `openpgp-user-id-revoked`.
     fn asked_user_id(
         &mut self,
         part: &Part<'_>,
@@ -253,9 +253,10 @@ impl Kept {
                 RefusalCode::OpenPgpDigest,
                 "has no self-signature but with SHA-1 or older, which count for nothing",
             ),
-            None => {
-                refuse(RefusalCode::OpenPgpUserId, "has no valid self-signature by the key's owner")
-            }
+            None => refuse(
+                RefusalCode::OpenPgpSelfSignature,
+                "has no valid self-signature by the key's owner",
+            ),
         }
     }
 

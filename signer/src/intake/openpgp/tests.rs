@@ -503,7 +503,7 @@ fn openpgp_user_id_must_be_in_the_key_after_normalisation() {
 }
 
 #[test]
-fn openpgp_user_id_without_a_self_signature_by_the_owner_is_refused() {
+fn openpgp_self_signature_by_the_owner_must_be_there_for_each_user_id() {
     let mut key = Handmade::new(ed25519()).user_id(ALICE, |b| b);
     let bob = UserID::from(OTHER);
     let stranger = alice();
@@ -513,9 +513,9 @@ fn openpgp_user_id_without_a_self_signature_by_the_owner_is_refused() {
         .sign_userid_binding(&mut signer(&stranger), key.pair.public().role_as_primary(), &bob)
         .unwrap();
     key.packets.push(bob.into());
-    refused(&key.bytes(), &[OTHER], RefusalCode::OpenPgpUserId);
+    refused(&key.bytes(), &[OTHER], RefusalCode::OpenPgpSelfSignature);
     key.packets.push(forged.into());
-    refused(&key.bytes(), &[OTHER], RefusalCode::OpenPgpUserId);
+    refused(&key.bytes(), &[OTHER], RefusalCode::OpenPgpSelfSignature);
     assert!(vet(&key.bytes(), &[ALICE], now()).is_ok());
 }
 
