@@ -198,7 +198,7 @@ pub const PRESETS: &[Preset] = &[
     Preset::new("kernel-log", "kernel messages and login prompts on the same line", || {
         Faults::none().texts(2e-4)
     }),
-    Preset::new("stale", "4,096 bytes of an earlier session come first", || {
+    Preset::new("stale", "4,096 bytes that mean nothing come first, as from an old buffer", || {
         Faults::none().stale_bytes(4_096)
     }),
     Preset::new("wrong-baud", "ten seconds of garbage, then the right baud rate", || {

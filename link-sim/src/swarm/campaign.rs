@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use super::{Counts, Failure, Report, Violation, operations, run};
+use super::{Counts, Failure, Operation, Report, Sabotage, Violation, operations, run};
 
 /// Which seeds, and how long each of their lists is.
 #[derive(Clone, Copy, Debug)]
@@ -72,13 +72,21 @@ impl Campaign {
     }
 }
 
-/// A seed by itself; a panic of the product is a broken rule like any other.
+/// A seed by itself.
 pub(crate) fn run_seed(seed: u64, length: usize) -> Result<Report, Failure> {
-    let list = operations(seed, length);
-    catch_unwind(AssertUnwindSafe(|| run(seed, &list, None))).unwrap_or_else(|panic| {
+    run_caught(seed, &operations(seed, length), None)
+}
+
+/// A panic of the product is a broken rule like any other.
+pub(super) fn run_caught(
+    seed: u64,
+    list: &[Operation],
+    sabotage: Option<Sabotage>,
+) -> Result<Report, Failure> {
+    catch_unwind(AssertUnwindSafe(|| run(seed, list, sabotage))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-        Err(Failure { violation: Violation::new(format!("a panic: {text}")), after: length })
+        Err(Failure { violation: Violation::new(format!("a panic: {text}")), after: list.len() })
     })
 }
 

@@ -87,19 +87,37 @@ impl Person {
 /// Whose certification a serial is: the key's fingerprint and the user ID.
 type Whose = (&'static str, &'static str);
 
-/// Every serial that was ever released, with what it stands for.
-pub(crate) type Serials = BTreeMap<Vec<u8>, Whose>;
+/// Every serial that was ever released, with what it stands for and since when.
+pub(crate) type Serials = BTreeMap<Vec<u8>, (Whose, i64)>;
 
 /// What a signer remembers of certifications: goes back with a restored backup.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Certifications {
+    /// Requests that the vault was handed, in this order.
+    heard: BTreeMap<RequestId, usize>,
     /// Serials that were answered, and when each was certified.
     given: BTreeMap<Vec<u8>, (Whose, i64)>,
-    /// And those that were taken back, by which request.
-    taken_back: BTreeMap<Vec<u8>, RequestId>,
+    /// And those that were taken back.
+    taken_back: BTreeMap<Vec<u8>, TakenBack>,
+}
+
+/// How a certification was taken back.
+#[derive(Clone, Copy, Debug)]
+struct TakenBack {
+    by: RequestId,
+    /// Whether the frontend waited for it; what went past its queue it does not know.
+    is_known: bool,
+    /// How many requests the vault had been handed by then.
+    heard: usize,
 }
 
 impl Certifications {
+    /// The vault is handed a request.
+    pub(crate) fn heard(&mut self, id: RequestId) {
+        let next = self.heard.len();
+        self.heard.entry(id).or_insert(next);
+    }
+
     /// The signer answered `request` with `certificate`.
     pub(crate) fn certified(
         &mut self,
@@ -121,32 +139,42 @@ impl Certifications {
             return broken("I6: other user IDs are certified than were asked for");
         }
         for Found { user_id, serial, created } in found {
-            let whose = (person.fingerprint, user_id);
-            if *serials.entry(serial.clone()).or_insert(whose) != whose {
+            let made = ((person.fingerprint, user_id), created);
+            if serial.len() != 32 {
+                return broken("I1: a certification's serial has another length than 16 octets");
+            }
+            if *serials.entry(serial.clone()).or_insert(made) != made {
                 return broken("I1: a certification's serial was used twice");
             }
-            if self.taken_back.contains_key(&serial) {
+            // An answer from before that comes only now, since it was lost, is right.
+            let heard = self.heard.get(&request.id);
+            let before = |taken: &TakenBack| heard.is_some_and(|heard| *heard < taken.heard);
+            if self.taken_back.get(&serial).is_some_and(|taken| !before(taken)) {
                 return broken("I3: a certification is given again that was taken back");
             }
-            self.given.insert(serial, (whose, created));
+            self.given.insert(serial, made);
         }
         Ok(())
     }
 
-    /// The signer took back at this time what `request` says.
-    pub(crate) fn take_back(&mut self, request: &RevokeOpenPgp, revoked_at: i64) {
+    /// The signer took back at this time what `request` says; the frontend waits for that, or it is
+    /// not known there.
+    pub(crate) fn take_back(&mut self, request: &RevokeOpenPgp, revoked_at: i64, is_known: bool) {
         let is_meant = |((fingerprint, user_id), created): &(Whose, i64)| {
             **fingerprint == *request.fingerprint
                 && request.user_id.as_ref().is_none_or(|meant| **meant == **user_id)
                 && *created < revoked_at
         };
-        let meant = self.given.iter().filter(|(_, given)| is_meant(given));
-        self.taken_back.extend(meant.map(|(serial, _)| (serial.clone(), request.id)));
+        let taken = TakenBack { by: request.id, is_known, heard: self.heard.len() };
+        for (serial, _) in self.given.iter().filter(|(_, given)| is_meant(given)) {
+            self.taken_back.entry(serial.clone()).or_insert(taken);
+        }
     }
 
-    /// Which request took this serial back.
+    /// By which request of the frontend this serial was taken back.
     pub(crate) fn taken_back_by(&self, serial: &str) -> Option<RequestId> {
-        self.taken_back.get(serial.as_bytes()).copied()
+        let taken = self.taken_back.get(serial.as_bytes())?;
+        taken.is_known.then_some(taken.by)
     }
 }
 
@@ -201,13 +229,18 @@ mod tests {
             bytes.extend_from_slice(user_id.as_bytes());
             bytes.extend_from_slice(b"self-signature");
             if !serial.is_empty() {
+                let serial = long(serial);
                 bytes.extend(CREATED.into_iter().chain([0, 0, 0, created]));
                 bytes.extend([0, NOTATION.len() as u8, 0, serial.len() as u8]);
                 bytes.extend_from_slice(NOTATION);
-                bytes.extend_from_slice(serial);
+                bytes.extend_from_slice(serial.as_bytes());
             }
         }
         bytes
+    }
+
+    fn long(serial: &[u8]) -> String {
+        format!("{:0>32}", String::from_utf8_lossy(serial))
     }
 
     #[test]
@@ -218,30 +251,43 @@ mod tests {
         let both = person.asks_for(id, &[one, other]);
         let mut serials = Serials::new();
         let mut signer = Certifications::default();
+        let by = |signer: &Certifications, serial: &[u8]| signer.taken_back_by(&long(serial));
+        signer.heard(id);
         let good = certificate(5, &[(one, b"first"), (other, b"second")]);
         signer.certified(&both, &good, &mut serials).unwrap();
         signer.certified(&both, &good, &mut serials).unwrap();
 
-        let mut rule = |signer: &Certifications, request, parts: &[(&str, &[u8])]| {
-            let mut signer = signer.clone();
-            signer.certified(request, &certificate(7, parts), &mut serials).unwrap_err().to_string()
+        let rule = |signer: &Certifications, request, created, parts: &[(&str, &[u8])]| {
+            let (mut signer, mut serials) = (signer.clone(), serials.clone());
+            let certificate = certificate(created, parts);
+            signer.certified(request, &certificate, &mut serials).unwrap_err().to_string()
         };
         let alone = person.asks_for(id, &[one]);
-        let more = rule(&signer, &alone, &[(one, b"first"), (other, b"second")]);
+        let more = rule(&signer, &alone, 5, &[(one, b"first"), (other, b"second")]);
         assert_eq!(more, "I6: other user IDs are certified than were asked for");
-        let fewer = rule(&signer, &both, &[(one, b"first"), (other, b"")]);
+        let fewer = rule(&signer, &both, 5, &[(one, b"first"), (other, b"")]);
         assert_eq!(fewer, "I6: other user IDs are certified than were asked for");
-        let twice = rule(&signer, &alone, &[(one, b"second")]);
+        let twice = rule(&signer, &alone, 5, &[(one, b"second")]);
         assert_eq!(twice, "I1: a certification's serial was used twice");
-        signer.take_back(&person.is_taken_back(id, Some(one)), 5);
-        assert_eq!(signer.taken_back_by("first"), None, "it was made after that");
-        signer.take_back(&person.is_taken_back(id, Some(one)), 6);
-        assert_eq!(signer.taken_back_by("first"), Some(id));
-        assert_eq!(signer.taken_back_by("second"), None);
-        let again = rule(&signer, &both, &[(one, b"first"), (other, b"second")]);
+        let renewed = rule(&signer, &alone, 6, &[(one, b"first")]);
+        assert_eq!(renewed, "I1: a certification's serial was used twice");
+        let length = rule(&signer, &alone, 6, &[(one, &[b'7'; 33])]);
+        assert_eq!(length, "I1: a certification's serial has another length than 16 octets");
+        signer.take_back(&person.is_taken_back(id, Some(one)), 5, true);
+        assert_eq!(by(&signer, b"first"), None, "it was made after that");
+        let mut past_the_queue = signer.clone();
+        past_the_queue.take_back(&person.is_taken_back(id, Some(one)), 6, false);
+        assert_eq!(by(&past_the_queue, b"first"), None, "the frontend knows nothing of it");
+        signer.take_back(&person.is_taken_back(id, Some(one)), 6, true);
+        assert_eq!(by(&signer, b"first"), Some(id));
+        assert_eq!(by(&signer, b"second"), None);
+        // The answer to what was asked before may come again; what is asked now may not get it.
+        signer.certified(&both, &good, &mut serials.clone()).unwrap();
+        let later = person.asks_for(RequestId::from_bytes([2; 16]), &[one, other]);
+        signer.heard(later.id);
+        let again = rule(&signer, &later, 5, &[(one, b"first"), (other, b"second")]);
         assert_eq!(again, "I3: a certification is given again that was taken back");
-        signer
-            .certified(&both, &certificate(7, &[(one, b"third"), (other, b"second")]), &mut serials)
-            .unwrap();
+        let anew = certificate(5, &[(one, b"third"), (other, b"second")]);
+        signer.certified(&later, &anew, &mut serials.clone()).unwrap();
     }
 }

@@ -209,6 +209,11 @@ impl Oracle {
 
     //--- What the signer does
 
+    /// The vault is handed a request.
+    pub(crate) fn heard(&mut self, id: RequestId) {
+        self.signer.openpgp.heard(id);
+    }
+
     /// The vault answers the request `about`.
     pub(crate) fn answered(&mut self, about: Option<(RequestId, Digest)>, answer: &Answer) -> Held {
         let Some((id, digest)) = about else {
@@ -274,7 +279,8 @@ impl Oracle {
                 if let Some(Asked { request: Request::RevokeOpenPgp(revoke), .. }) =
                     self.frontend.asked.get(&id)
                 {
-                    self.signer.openpgp.take_back(revoke, *revoked_at);
+                    let is_known = !self.frontend.finished.contains_key(&id);
+                    self.signer.openpgp.take_back(revoke, *revoked_at, is_known);
                 }
                 Ok(())
             }

@@ -1,7 +1,7 @@
 //! Cuts a failing list of operations down to the few that it takes (delta debugging, Zeller and
 //! Hildebrandt 2002).
 
-use super::{Failure, Operation, Sabotage, run};
+use super::{Failure, Operation, Sabotage, campaign};
 
 /// The shortest list found with which the seed still breaks a rule, and how.
 pub fn shrink(
@@ -22,7 +22,7 @@ pub fn shrink(
             let mut rest = shortest.clone();
             rest.drain(at..(at + piece).min(shortest.len()));
             tries += 1;
-            match run(seed, &rest, sabotage) {
+            match campaign::run_caught(seed, &rest, sabotage) {
                 Err(other) => {
                     (shortest, failure) = (rest, other);
                     shorter = true;

@@ -296,6 +296,10 @@ impl Signer {
             let room = self.vault.room().min(self.gate.calls.len());
             let calls: Vec<_> = self.gate.calls.drain(..room).collect();
             self.touched |= !calls.is_empty();
+            calls
+                .iter()
+                .filter_map(|call| call.body.request())
+                .for_each(|(id, _)| oracle.heard(id));
             let calls = oracle.sabotage.calls(calls);
             let replies = self.vault.turn(at, calls).map_err(stopped)?;
             more = !replies.is_empty();
