@@ -8,6 +8,7 @@
 //! DIR/audit/            the copy of the signer's audit log
 //! DIR/link/             by which keys this frontend and its signer know each other
 //! DIR/run.lock          held by the one `frontend run`
+//! DIR/export.lock       held by the one command that writes files for others
 //! DIR/wake.sock         a datagram here means that the queue has something new
 //! ```
 //! Nothing here reads or writes the queue.
@@ -137,6 +138,15 @@ impl Home {
         }
     }
 
+    /// Waits until no other command hands out what is here; until the lock is dropped, none does.
+    /// What is handed out is read after this, so that nothing older comes over something newer.
+    pub fn lock_exports(&self) -> Result<ExportLock, HomeError> {
+        let path = self.root.join("export.lock");
+        let opened = File::options().create(true).append(true).open(&path);
+        let locked = opened.and_then(|file| file.lock().map(|()| ExportLock { _file: file }));
+        locked.map_err(|source| HomeError::Io { what: "take the lock", path, source })
+    }
+
     /// The socket that others poke; only the holder of the lock may bind it.
     pub fn wake_socket(&self, _lock: &RunLock) -> Result<WakeSocket, HomeError> {
         let path = self.wake_path();
@@ -183,6 +193,12 @@ const WAKE: &str = "wake.sock";
 /// Proof that this process is the directory's one carrier.
 #[derive(Debug)]
 pub struct RunLock {
+    _file: File,
+}
+
+/// Proof that this process is the one that hands out.
+#[derive(Debug)]
+pub struct ExportLock {
     _file: File,
 }
 

@@ -72,6 +72,15 @@ impl Inventory<'_> {
                 not_before,
                 not_after,
             ])?;
+        self.0
+            .prepare_cached(
+                "UPDATE certificate AS one
+                 SET state = 'revoked', revoked_at = first.revoked_at, reason = first.reason
+                 FROM revoked_first AS first
+                 WHERE one.authority = ?1 AND one.serial = ?2
+                   AND first.authority = ?1 AND first.serial = ?2",
+            )?
+            .execute(params![authority.as_str(), serial.as_octets()])?;
         if let Some(counter) = counter_of(serial) {
             self.0
                 .prepare_cached(
@@ -102,7 +111,8 @@ impl Inventory<'_> {
     }
 
     /// Notes a revocation that the signer confirmed. A certificate that is not in the inventory
-    /// (issued before this frontend was there) is no error. Says whether it was there.
+    /// is no error: it was issued before this frontend was there; or it comes later, since its
+    /// answer was lost and revocations go first on the cable. Says whether it was there.
     pub fn revoke(
         &self,
         authority: &Name,
@@ -117,6 +127,14 @@ impl Inventory<'_> {
                  WHERE authority = ?1 AND serial = ?2 AND state = 'valid'",
             )?
             .execute(params![authority.as_str(), serial.as_octets(), revoked_at, reason])?;
+        if changed == 0 && self.find(authority.as_str(), serial)?.is_none() {
+            self.0
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO revoked_first (authority, serial, revoked_at, reason)
+                     VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![authority.as_str(), serial.as_octets(), revoked_at, reason])?;
+        }
         Ok(changed == 1)
     }
 
@@ -152,7 +170,8 @@ impl Inventory<'_> {
     pub fn was_revoked_since(&self, authority: &Name, since: i64) -> Result<bool, StoreError> {
         let mut statement = self.0.prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM certificate
-             WHERE authority = ?1 AND state = 'revoked' AND revoked_at >= ?2)",
+             WHERE authority = ?1 AND state = 'revoked' AND revoked_at >= ?2)
+             OR EXISTS (SELECT 1 FROM revoked_first WHERE authority = ?1 AND revoked_at >= ?2)",
         )?;
         Ok(statement.query_row(params![authority.as_str(), since], |row| row.get(0))?)
     }

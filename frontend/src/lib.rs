@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`cli`], [`commands`] | what a person or a script types, and what each command does |
 //! | [`csr`], [`spkac`], [`openpgp`], [`subject`], [`precheck`], [`revoke_list`] | refuse at once what is nonsense |
-//! | [`home`], [`store`], [`durable`] | the directory, the one database in it, files that survive a pulled plug |
+//! | [`home`], [`store`], [`durable`], [`handed_out`] | the directory, the one database in it, files that survive a pulled plug, and those for others |
 //! | [`link_key`] | by which keys this frontend and its signer know each other |
 //! | [`queue`] | every request from its commit to its one outcome |
 //! | [`carrier`] | decides what is sent when, and what an answer does: no I/O but the store |
@@ -29,6 +29,7 @@ pub mod der;
 pub mod driver;
 pub mod durable;
 pub mod error;
+pub mod handed_out;
 pub mod home;
 pub mod inventory;
 pub mod link_key;

@@ -324,6 +324,13 @@ CREATE TABLE IF NOT EXISTS openpgp_taken_back (
     reason      TEXT    NOT NULL,
     UNIQUE (authority, fingerprint, user_id)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS revoked_first (
+    authority  TEXT    NOT NULL,
+    serial     BLOB    NOT NULL,
+    revoked_at INTEGER NOT NULL,
+    reason     TEXT    NOT NULL,
+    PRIMARY KEY (authority, serial)
+) STRICT;
 CREATE INDEX IF NOT EXISTS openpgp_user_id_key ON openpgp_user_id (fingerprint);
 CREATE INDEX IF NOT EXISTS openpgp_user_id_request ON openpgp_user_id (request);
 ";

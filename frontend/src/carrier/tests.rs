@@ -691,6 +691,25 @@ fn a_revocation_marks_the_certificate_and_fetches_a_patch() {
     assert_eq!(rig.published().unwrap(), new);
 }
 
+// Its answer was lost, and revocations go first: else it would be held for valid for ever.
+#[test]
+fn a_certificate_that_comes_after_its_revocation_is_revoked() {
+    let mut rig = Rig::connected();
+    let issue = rig.insert_issue();
+    rig.drain();
+    let revoke = rig.insert_revocation(5);
+    rig.drain();
+    rig.answer([Answer::Revoked { id: revoke, revoked_at: 77 }]);
+    rig.answer([rig.issued(issue, 5)]);
+    assert_eq!((rig.state(revoke), rig.state(issue)), (State::Done, State::Done));
+    let inventory = Inventory(rig.carrier.store().connection());
+    let stored = inventory.of_request(issue).unwrap().unwrap();
+    assert_eq!((stored.revoked_at, stored.reason.as_deref()), (Some(77), Some("superseded")));
+    let tallies = inventory.tallies().unwrap();
+    assert_eq!((tallies[0].valid, tallies[0].revoked), (0, 1));
+    assert!(inventory.was_revoked_since(&"issuing".parse().unwrap(), 77).unwrap());
+}
+
 #[test]
 fn a_crl_that_fails_its_checks_stays_out_and_the_old_one_stays() {
     let mut rig = Rig::connected();

@@ -54,6 +54,7 @@ fn one(
             "the signer makes no CRL `{name}`; `frontend catalogue` shows which it makes"
         )));
     }
+    let lock = read::lock(home, &wish.output)?;
     let mirror = Mirror::new(home);
     let Some(der) = mirror.read(name)? else {
         let text = format!("no CRL `{name}` has come yet; `frontend run` fetches it");
@@ -74,7 +75,7 @@ fn one(
         "file": mirror.crl_path(name).display().to_string(),
     });
     let text = if wish.output.der { String::new() } else { pem::write("X509 CRL", &der) };
-    read::write(cli, &wish.output, text.as_bytes(), &der, &value)
+    read::write(cli, &wish.output, lock.as_ref(), text.as_bytes(), &der, &value)
 }
 
 /// `frontend crl --runway`

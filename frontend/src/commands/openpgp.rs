@@ -16,7 +16,8 @@ use crate::{
     cli::{self, Cli, OpenPgpCommand},
     clock::{self, Utc},
     error::Failure,
-    home::Home,
+    handed_out,
+    home::{ExportLock, Home},
     openpgp::{
         self, check,
         export::{self, Exported},
@@ -245,12 +246,14 @@ fn export(cli: &Cli, home: &Home, wish: &cli::OpenPgpExport) -> Result<(), Failu
             return Err(Failure::Usage(text));
         }
     }
+    // What another export writes meanwhile may be newer than what is read here.
+    let lock = home.lock_exports()?;
     let now_s = clock::unix_us() / 1_000_000;
     let authority = wish.authority.as_ref().map(Name::as_str);
     let keys = export::keys(&Register(store.connection()), authority, now_s)?;
     match (&wish.wkd, &wish.keyring) {
         (Some(root), _) => directory(cli, wish, root, &keys),
-        (None, Some(file)) => keyring(cli, wish, file, &keys),
+        (None, Some(file)) => keyring(cli, wish, &lock, file, &keys),
         (None, None) => unreachable!("the command line requires one of the two"),
     }
 }
@@ -258,6 +261,7 @@ fn export(cli: &Cli, home: &Home, wish: &cli::OpenPgpExport) -> Result<(), Failu
 fn keyring(
     cli: &Cli,
     wish: &cli::OpenPgpExport,
+    lock: &ExportLock,
     path: &Path,
     keys: &[Exported],
 ) -> Result<(), Failure> {
@@ -272,7 +276,8 @@ fn keyring(
     if path.as_os_str() == "-" {
         return print(&bytes);
     }
-    publish::file(path, &bytes)?;
+    publish::make_folder_of(path)?;
+    handed_out::write(lock, path, &bytes)?;
     let certified = keys.iter().filter(|key| key.is_certified()).count();
     let text = format!(
         "{certified} certified keys, and {} of which a certification was taken back, written to {}",

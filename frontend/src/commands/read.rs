@@ -1,7 +1,5 @@
 //! `get`, `time` and `catalogue`: show what is here. Nothing is changed.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process};
-
 use protocol::message::{Digest, Name, RequestId};
 use serde_json::{Value, json};
 
@@ -11,9 +9,9 @@ use crate::{
     catalogue::Catalogues,
     cli::{self, Cli, Output},
     clock::{self, Utc},
-    durable::{self, Unfinished},
-    error::{Failure, sentence},
-    home::Home,
+    error::Failure,
+    handed_out,
+    home::{ExportLock, Home},
     inventory::Inventory,
     names, openpgp, pem,
     queue::{Entry, Kind, State},
@@ -22,6 +20,7 @@ use crate::{
 
 /// `frontend get`
 pub(super) fn get(cli: &Cli, home: &Home, wish: &cli::Get) -> Result<(), Failure> {
+    let lock = lock(home, &wish.output)?;
     let store = home.store()?;
     let entry = status::find(&store, wish.id)?;
     let id = wish.id;
@@ -50,7 +49,7 @@ pub(super) fn get(cli: &Cli, home: &Home, wish: &cli::Get) -> Result<(), Failure
     let mut value = json!({ "id": id.to_string(), "kind": entry.kind.to_string() });
     value["serial"] = json!(entry.serial.map(|serial| serial.to_string()));
     value["text"] = json!(text);
-    write(cli, &wish.output, text.as_bytes(), &der, &value)
+    write(cli, &wish.output, lock.as_ref(), text.as_bytes(), &der, &value)
 }
 
 /// The certificate of a finished request as PEM and DER.
@@ -84,54 +83,30 @@ fn missing(id: RequestId) -> Failure {
     Failure::Away(format!("the store has no answer for request {id}; restore DIR from a backup"))
 }
 
+/// To be taken before that is read which shall be in the file.
+pub(super) fn lock(home: &Home, output: &Output) -> Result<Option<ExportLock>, Failure> {
+    Ok(output.out.as_ref().map(|_| home.lock_exports()).transpose()?)
+}
+
 /// Writes to the file or to standard output, as text or as DER; with `--json` standard output
 /// gets `value` instead.
 pub(super) fn write(
     cli: &Cli,
     output: &Output,
+    lock: Option<&ExportLock>,
     text: &[u8],
     der: &[u8],
     value: &Value,
 ) -> Result<(), Failure> {
     let bytes = if output.der { der } else { text };
-    if let Some(path) = &output.out {
-        write_file(path, bytes)?;
+    if let Some((path, lock)) = output.out.as_ref().zip(lock) {
+        handed_out::write(lock, path, bytes)?;
     }
     match (cli.json, &output.out) {
         (true, _) => print(format!("{value}\n").as_bytes()),
         (false, None) => print(bytes),
         (false, Some(_)) => Ok(()),
     }
-}
-
-/// A file is replaced, so that a web server never serves a part of it. What is asked for here is
-/// public: everybody may read a new one; the mode of one that is there is its owner's choice.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let written = match fs::metadata(path) {
-        Ok(there) if there.is_file() => fs::canonicalize(path)
-            .and_then(|file| replace(&file, bytes, there.permissions().mode() & 0o777)),
-        Ok(_) => fs::write(path, bytes), // a pipe or a device
-        Err(_) => replace(path, bytes, durable::PUBLIC),
-    };
-    written.map_err(|error| {
-        let text = sentence(&error);
-        Failure::Usage(format!(
-            "cannot write `{}`: {text}; name another file, in a folder that can be written",
-            path.display()
-        ))
-    })
-}
-
-/// What lies beside it in this folder is not ours, and another command may be at the same file: the
-/// name for the meantime is this process's own.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let meantime = format!("{}.new", process::id());
-    let replaced = Unfinished::create(path, &meantime, mode).and_then(|new| {
-        new.fill(bytes)?;
-        new.put_in_place()?;
-        durable::sync_directory(path)
-    });
-    replaced.map_err(|error| error.source)
 }
 
 /// `frontend time`
@@ -259,35 +234,4 @@ pub(super) fn catalogue(cli: &Cli, home: &Home) -> Result<(), Failure> {
     }
     let value = json!({ "authorities": authorities, "openpgp": openpgp });
     show(cli, &lines.join("\n"), &value)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs::Permissions, os::unix::fs::symlink};
-
-    use super::*;
-
-    #[test]
-    fn everybody_may_read_a_new_file_and_one_that_is_there_keeps_its_mode() {
-        let dir = tempfile::tempdir().unwrap();
-        // As in a frontend's process, whose files are its owner's.
-        Home::init(&dir.path().join("frontend")).unwrap();
-        let file = dir.path().join("issuing.crl");
-        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
-        write_file(&file, b"the first, and longer").unwrap();
-        assert_eq!(mode(), 0o644);
-        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
-        write_file(&file, b"the second").unwrap();
-        assert_eq!((mode(), fs::read(&file).unwrap().as_slice()), (0o640, &b"the second"[..]));
-        // Whoever reads the one before goes on reading it; a link leads to the new one.
-        let before = fs::File::open(&file).unwrap();
-        let link = dir.path().join("link.crl");
-        symlink(&file, &link).unwrap();
-        write_file(&link, b"the third").unwrap();
-        assert_eq!(std::io::read_to_string(before).unwrap(), "the second");
-        assert_eq!(fs::read_to_string(&file).unwrap(), "the third");
-        assert!(link.is_symlink());
-        // What is no file has no mode of ours.
-        write_file(Path::new("/dev/null"), b"nowhere").unwrap();
-    }
 }

@@ -261,7 +261,7 @@ pub fn revoked(
         let text = part.text()?;
         let mut ours = Vec::new();
         for signature in &part.signatures {
-            if is_by(signature, &answer.primary) {
+            if is_the_owners(signature, &answer.primary) {
                 // The owner's word that it is a user ID of this key.
                 let valid = signature
                     .verify_userid_binding(&answer.primary, &answer.primary, &part.user_id)
@@ -369,9 +369,12 @@ fn has_its_prefix(signature: &Signature) -> bool {
     digest.is_some_and(|digest| digest.starts_with(signature.digest_prefix()))
 }
 
-fn is_by(signature: &Signature, key: &Key<PublicParts, PrimaryRole>) -> bool {
+/// Whether a signature says to be the owner's, or not whose it is: the name need not be signed, so
+/// whoever uploads a key can leave it out. An authority's own signatures always say.
+fn is_the_owners(signature: &Signature, key: &Key<PublicParts, PrimaryRole>) -> bool {
     let handle = key.key_handle();
-    signature.get_issuers().iter().any(|issuer| issuer.aliases(&handle))
+    let issuers = signature.get_issuers();
+    issuers.is_empty() || issuers.iter().any(|issuer| issuer.aliases(&handle))
 }
 
 fn time_of(signature: &Signature) -> Result<SystemTime, BadAnswer> {

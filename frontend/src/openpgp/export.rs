@@ -2,8 +2,8 @@
 //! Directory.
 //!
 //! A certification that stands is exported with its user ID. One that was taken back goes into a
-//! keyring as the revocation, so that who has the certification learns of it; a directory drops
-//! the user ID. Nothing here writes a file.
+//! keyring as the revocation, for good, so that who has a certification learns of it, be it an
+//! earlier and longer one; a directory drops the user ID. Nothing here writes a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use sequoia_openpgp::{
 };
 
 use super::{
-    register::{Entry, Register},
+    register::{Entry, Register, TakenBack},
     wkd::Mailbox,
 };
 use crate::store::StoreError;
@@ -25,28 +25,32 @@ use crate::store::StoreError;
 pub struct Exported {
     cert: Cert,
     entries: Vec<Entry>,
+    /// Taken back, and the certification never came here.
+    unseen: Vec<TakenBack>,
     unix_s: i64,
 }
 
 /// What there is to hand out at `unix_s`, by `authority` or by all: keys with a certification that
-/// stands or was taken back before its end, by fingerprint.
+/// stands or was taken back, by fingerprint.
 pub fn keys(
     register: &Register<'_>,
     authority: Option<&str>,
     unix_s: i64,
 ) -> Result<Vec<Exported>, StoreError> {
-    let mut by_key: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    let mut by_key: BTreeMap<String, (Vec<Entry>, Vec<TakenBack>)> = BTreeMap::new();
     let all = register.all()?.into_iter();
-    // Past its end nobody counts a certification any more, revoked or not.
-    let told = all.filter(|entry| unix_s < entry.expires_at);
+    let told = all.filter(|entry| entry.revocation.is_some() || unix_s < entry.expires_at);
     for entry in told.filter(|entry| authority.is_none_or(|name| entry.authority == name)) {
-        by_key.entry(entry.fingerprint.clone()).or_default().push(entry);
+        by_key.entry(entry.fingerprint.clone()).or_default().0.push(entry);
+    }
+    for (fingerprint, one) in register.taken_back_unseen(authority)? {
+        by_key.entry(fingerprint).or_default().1.push(one);
     }
     let mut exported = Vec::new();
-    for (fingerprint, entries) in by_key {
+    for (fingerprint, (entries, unseen)) in by_key {
         let damaged = StoreError::Damaged { what: "OpenPGP key" };
         let cert = register.key(&fingerprint)?.ok_or(damaged)?;
-        exported.push(Exported { cert, entries, unix_s });
+        exported.push(Exported { cert, entries, unseen, unix_s });
     }
     Ok(exported)
 }
@@ -81,18 +85,31 @@ impl Exported {
 
     /// For a keyring: every user ID that is certified or was, with our last word on it. Binary.
     pub fn for_keyring(&self) -> Result<Vec<u8>, StoreError> {
-        self.write(|_| true)
+        self.write(|user_id| {
+            let said = self.entries.iter().filter(|entry| entry.user_id.as_bytes() == user_id);
+            let said = said.map(|entry| entry.revocation.as_ref().unwrap_or(&entry.certification));
+            let unseen = self.unseen.iter().filter(|one| one.user_id.as_bytes() == user_id);
+            said.chain(unseen.map(|one| &one.revocation)).collect()
+        })
     }
 
     /// For the directory of a domain: only certified user IDs of that domain. Binary.
     pub fn for_domain(&self, domain: &str) -> Result<Vec<u8>, StoreError> {
-        self.write(|entry| {
-            entry.is_valid(self.unix_s)
-                && Mailbox::of_user_id(&entry.user_id).is_some_and(|one| one.domain() == domain)
+        self.write(|user_id| {
+            let standing = self.entries.iter().filter(|entry| {
+                entry.user_id.as_bytes() == user_id
+                    && entry.is_valid(self.unix_s)
+                    && Mailbox::of_user_id(&entry.user_id).is_some_and(|one| one.domain() == domain)
+            });
+            standing.map(|entry| &entry.certification).collect()
         })
     }
 
-    fn write(&self, is_kept: impl Fn(&Entry) -> bool) -> Result<Vec<u8>, StoreError> {
+    /// The key with the user IDs of which `words` has any: signatures by the authorities.
+    fn write<'w>(
+        &'w self,
+        words: impl Fn(&[u8]) -> Vec<&'w Vec<u8>>,
+    ) -> Result<Vec<u8>, StoreError> {
         let damaged = |_| StoreError::Damaged { what: "OpenPGP key" };
         let mut bytes = Vec::new();
         let primary = self.cert.primary_key();
@@ -100,14 +117,9 @@ impl Exported {
         let own = primary.self_revocations().chain(primary.self_signatures());
         own.cloned().try_for_each(|one| put(&mut bytes, one.into())).map_err(damaged)?;
         for user_id in self.cert.userids() {
-            let value = user_id.userid().value();
-            let entries: Vec<&Entry> = self
-                .entries
-                .iter()
-                .filter(|entry| entry.user_id.as_bytes() == value && is_kept(entry))
-                .collect();
-            if !entries.is_empty() {
-                self.write_user_id(&mut bytes, &user_id, &entries).map_err(damaged)?;
+            let words = words(user_id.userid().value());
+            if !words.is_empty() {
+                write_user_id(&mut bytes, &user_id, &words).map_err(damaged)?;
             }
         }
         for subkey in self.cert.keys().subkeys() {
@@ -117,27 +129,25 @@ impl Exported {
         }
         Ok(bytes)
     }
+}
 
-    fn write_user_id(
-        &self,
-        bytes: &mut Vec<u8>,
-        user_id: &UserIDAmalgamation<'_>,
-        entries: &[&Entry],
-    ) -> sequoia_openpgp::Result<()> {
-        put(bytes, Packet::from(user_id.userid().clone()))?;
-        let own = user_id.self_revocations().chain(user_id.self_signatures());
-        own.cloned().try_for_each(|one| put(bytes, one.into()))?;
-        for entry in entries {
-            let word = entry.revocation.as_ref().unwrap_or(&entry.certification);
-            // Read once more: what the store gives is written only if it is a signature.
-            let packet = Packet::from_bytes(word)?;
-            if !matches!(packet, Packet::Signature(_)) {
-                return Err(sequoia_openpgp::Error::MalformedPacket(NO_SIGNATURE.into()).into());
-            }
-            put(bytes, packet)?;
+fn write_user_id(
+    bytes: &mut Vec<u8>,
+    user_id: &UserIDAmalgamation<'_>,
+    words: &[&Vec<u8>],
+) -> sequoia_openpgp::Result<()> {
+    put(bytes, Packet::from(user_id.userid().clone()))?;
+    let own = user_id.self_revocations().chain(user_id.self_signatures());
+    own.cloned().try_for_each(|one| put(bytes, one.into()))?;
+    for word in words {
+        // Read once more: what the store gives is written only if it is a signature.
+        let packet = Packet::from_bytes(word)?;
+        if !matches!(packet, Packet::Signature(_)) {
+            return Err(sequoia_openpgp::Error::MalformedPacket(NO_SIGNATURE.into()).into());
         }
-        Ok(())
+        put(bytes, packet)?;
     }
+    Ok(())
 }
 
 const NO_SIGNATURE: &str = "a certification in the store is no signature";

@@ -75,7 +75,7 @@ pub fn directory(
         write_list(&list_path, earlier.union(&ours))?;
     }
     for (path, bytes) in missing {
-        file(&root.join(path), bytes)?;
+        write(&root.join(path), bytes, durable::PUBLIC)?;
         published.written += 1;
     }
     let (gone, others): (BTreeSet<_>, BTreeSet<_>) =
@@ -109,16 +109,16 @@ fn foreign(path: &Path) -> Failure {
     ))
 }
 
-/// Writes `bytes` as the file `path`, for everybody to read.
-pub fn file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    write(path, bytes, durable::PUBLIC)
-}
-
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let folder = durable::directory_of(path);
-    make_folder(folder).map_err(|error| failed("make", folder, &error))?;
+    make_folder_of(path)?;
     durable::replace(path, bytes, mode)
         .map_err(|NotWritten { what, path, source }| failed(what, &path, &source))
+}
+
+/// Makes the folder that the file `path` shall be in.
+pub fn make_folder_of(path: &Path) -> Result<(), Failure> {
+    let folder = durable::directory_of(path);
+    make_folder(folder).map_err(|error| failed("make", folder, &error))
 }
 
 /// Makes the folder and those above it where they are missing. What is there stays as it is: who

@@ -40,6 +40,15 @@ pub struct Entry {
     pub reason: Option<String>,
 }
 
+/// A user ID whose certification was taken back, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    /// The user ID, as in the key.
+    pub user_id: String,
+    /// The revocation, a signature packet.
+    pub revocation: Vec<u8>,
+}
+
 impl Entry {
     /// Whether the certification stands at this time.
     pub fn is_valid(&self, unix_s: i64) -> bool {
@@ -118,6 +127,7 @@ impl Register<'_> {
         key: &VerifiedRevocation,
         reason: OpenPgpReason,
     ) -> Result<(), StoreError> {
+        self.merge(key.fingerprint(), key.bytes())?;
         let mut statement = self.0.prepare_cached(
             "INSERT INTO openpgp_taken_back
              (authority, fingerprint, user_id, revocation, revoked_at, reason)
@@ -184,6 +194,27 @@ impl Register<'_> {
     /// Everything, by fingerprint.
     pub fn all(&self) -> Result<Vec<Entry>, StoreError> {
         self.entries("", params![])
+    }
+
+    /// What was taken back of certifications that never came here, by key: its fingerprint, and of
+    /// each user ID the revocation. A frontend from a backup may have forgotten them.
+    pub fn taken_back_unseen(
+        &self,
+        authority: Option<&str>,
+    ) -> Result<Vec<(String, TakenBack)>, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT fingerprint, user_id, revocation FROM openpgp_taken_back AS back
+             WHERE authority = coalesce(?1, authority)
+               AND NOT EXISTS (SELECT 1 FROM openpgp_user_id AS one
+                               WHERE one.authority = back.authority
+                                 AND one.fingerprint = back.fingerprint
+                                 AND one.user_id = back.user_id)
+             ORDER BY fingerprint, rowid",
+        )?;
+        let rows = statement.query_map(params![authority], |row| {
+            Ok((row.get(0)?, TakenBack { user_id: row.get(1)?, revocation: row.get(2)? }))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     fn entries(

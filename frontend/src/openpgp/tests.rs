@@ -10,11 +10,14 @@ use protocol::{
     },
 };
 use sequoia_openpgp::{
-    Cert, Packet,
+    Cert, Packet, PacketPile,
     cert::{CertBuilder, CertRevocationBuilder, CipherSuite, UserIDRevocationBuilder},
     packet::{
         Signature, UserAttribute, UserID,
-        signature::{SignatureBuilder, subpacket::NotationDataFlags},
+        signature::{
+            SignatureBuilder,
+            subpacket::{NotationDataFlags, Subpacket, SubpacketValue},
+        },
         user_attribute::Subpacket as Attribute,
     },
     parse::Parse,
@@ -469,7 +472,8 @@ fn uncertified(cert: &Cert, revocations: &[(&str, Signature)]) -> Vec<u8> {
 #[test]
 fn a_revocation_is_believed_for_exactly_what_was_asked() {
     let signer = key(&["CA"]);
-    let cert = key(&[ALICE, BOB]).strip_secret_key_material();
+    let cert_with_secrets = key(&[ALICE, BOB]);
+    let cert = cert_with_secrets.clone().strip_secret_key_material();
     let authority = authority(&signer);
     let at = NOW_S + 5;
     let of = |text, reason| (text, revocation(&signer, &cert, text, reason));
@@ -490,6 +494,25 @@ fn a_revocation_is_believed_for_exactly_what_was_asked() {
     let verified = judge(&wish(Some(ALICE)), &one, &known).unwrap();
     assert_eq!((verified.at(), verified.revoked()[0].0.as_str()), (at, ALICE));
     assert_eq!(judge(&wish(None), &both, &known).unwrap().revoked().len(), 2);
+
+    // Who uploaded the key can leave out whose its self-signatures are: that is not signed.
+    let by = cert_with_secrets.key_handle();
+    let named = SignatureBuilder::new(SignatureType::PositiveCertification)
+        .set_signature_creation_time(system_time(CREATED_US))
+        .unwrap()
+        .modify_unhashed_area(|mut area| {
+            area.add(Subpacket::new(SubpacketValue::Issuer(by.into()), false)?)?;
+            Ok(area)
+        })
+        .unwrap();
+    let user_id = user_id(&cert, ALICE);
+    let mut own = user_id.bind(&mut pair(&cert_with_secrets), &cert, named).unwrap();
+    own.unhashed_area_mut().clear();
+    assert!(own.get_issuers().is_empty());
+    let mut packets: Vec<_> = PacketPile::from_bytes(&one).unwrap().into_children().collect();
+    packets[2] = own.into();
+    let nameless = PacketPile::from(packets).to_vec().unwrap();
+    assert_eq!(judge(&wish(Some(ALICE)), &nameless, &known).unwrap().revoked().len(), 1);
 
     assert!(judge(&wish(Some(ALICE)), &both, &known).is_err(), "more than was asked for");
     assert!(judge(&wish(Some(BOB)), &one, &known).is_err(), "another one");
@@ -557,10 +580,24 @@ fn exports_hold_what_is_certified_and_the_keyring_what_was_taken_back() {
     let addresses = exported[0].mailboxes();
     assert_eq!(addresses.iter().map(|one| one.domain()).collect::<Vec<_>>(), ["b.example"]);
 
+    // For good: an earlier certification, replaced by this one, may have had a later end.
+    let long_after = export::keys(&register, None, NOW_S + 31 * 86_400).unwrap();
+    let [key] = &long_after[..] else { panic!("{long_after:?}") };
+    let keyring = read(key.for_keyring().unwrap());
+    assert_eq!(keyring.userids().flat_map(|one| one.other_revocations()).count(), 1);
+    assert_eq!(keyring.userids().count(), 1, "what expired is left out");
+    assert_eq!((key.is_certified(), key.mailboxes().len()), (false, 0));
+
     // The revocation goes before the certification on the cable.
     let empty = Store::create(&dir.path().join("t")).unwrap();
     let late = Register(empty.connection());
     late.revoke(&ca, &revoked, wish.reason).unwrap();
+    // Whoever has the certification learns of it, though it never came here.
+    let exported = export::keys(&late, Some("ca"), at).unwrap();
+    let [key] = &exported[..] else { panic!("{exported:?}") };
+    let alone = read(key.for_keyring().unwrap());
+    assert_eq!(alone.userids().flat_map(|one| one.other_revocations()).count(), 1);
+    assert!(export::keys(&late, Some("other"), at).unwrap().is_empty());
     late.add(&ca, RequestId::from_bytes([1; 16]), &verified).unwrap();
     let rows = |register: &Register<'_>| register.of_key(verified.fingerprint()).unwrap();
     assert_eq!(rows(&late), rows(&register));
