@@ -93,6 +93,32 @@ fn every_target_has_a_small_corpus_and_every_corpus_a_target() {
 }
 
 #[test]
+fn every_message_of_the_frozen_version_is_in_the_corpus() {
+    let folder: PathBuf =
+        [env!("CARGO_MANIFEST_DIR"), "../protocol/tests/golden/v1"].iter().collect();
+    let held: Vec<_> = corpus("message").into_iter().map(|(_, bytes)| bytes).collect();
+    let mut found = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let choice = match name {
+            name if name.starts_with("request-") => "00",
+            name if name.starts_with("answer-") => "01",
+            _ => continue,
+        };
+        let text = fs::read_to_string(&path).unwrap();
+        let digits = text.lines().flat_map(|line| line.split('#').next());
+        let digits: String = digits.flat_map(str::split_whitespace).collect();
+        let digits = format!("{choice}{digits}");
+        let octet = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(octet).collect();
+        assert!(held.contains(&bytes), "{name} is not in the corpus of `message`");
+        found += 1;
+    }
+    assert!(found > 20, "{found} messages");
+}
+
+#[test]
 fn frames_in_any_pieces() {
     smoke("frame", 3000);
 }
