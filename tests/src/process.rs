@@ -5,7 +5,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -19,6 +19,26 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
 };
+
+/// The processes below this one that were started with `word` on their command line.
+pub fn below(process: u32, word: &str) -> Vec<u32> {
+    let mut family = vec![process];
+    let mut asked = 0;
+    // Who ends while it is asked about has no more children and no words.
+    while let Some(parent) = family.get(asked) {
+        let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        let children = threads
+            .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+            .collect::<String>();
+        family.extend(children.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+        asked += 1;
+    }
+    family.retain(|id| {
+        let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        *id != process && words.split(|byte| *byte == 0).any(|one| one == word.as_bytes())
+    });
+    family
+}
 
 /// A program that runs until it is told to stop, or for the length of one command.
 pub struct Process {

@@ -1,7 +1,11 @@
 //! OpenPGP: exactly the user IDs that were verified are certified, and gpg agrees.
 
 use anyhow::{Result, ensure};
-use tests::{Cable, World, material::good_certifications, story};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tests::{Cable, World, material::good_certifications, process::below, story};
 
 const SIGNER: &str = "Test Signer <signer@example.org>";
 const ALICE: &str = "Alice Äpfel <alice@example.org>";
@@ -22,6 +26,29 @@ fn an_openpgp_key_comes_back_certified_for_the_named_user_id_only() {
         let listing = world.gpg(&["--with-colons", "--check-sigs", &format!("={ALICE}")])?;
         let names = good_certifications(&listing, SIGNER);
         ensure!(names == [ALICE], "certified are {names:?}\n{listing}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_key_at_which_the_worker_hangs_is_set_aside_and_the_next_is_served() {
+    story(Cable::Unix, |world| {
+        let key = found(world)?;
+        let words = ["certify", "--key", &key, "--uid", ALICE, "--renew", "--wait", "60", "--json"];
+        world.frontend(&words)?.done()?;
+        // The key is good: that the worker stands still is the test's doing.
+        let workers = below(world.running_signer()?.id(), "intake");
+        ensure!(workers.len() == 1, "workers: {workers:?}");
+        kill(Pid::from_raw(workers[0].try_into()?), Signal::SIGSTOP)?;
+        let ended = world.frontend(&words)?;
+        let id = tests::world::id_in(&ended)?;
+        let is_told = ended.stderr.contains("refused (quarantined)");
+        ensure!(ended.code == Some(2) && is_told, "{}", ended.stderr);
+        let status = world.frontend_json(&["status", &id])?;
+        ensure!(status["state"] == "quarantined", "{status}");
+
+        world.frontend(&words)?.done()?;
+        ensure!(!below(world.running_signer()?.id(), "intake").contains(&workers[0]));
         Ok(())
     });
 }

@@ -12,6 +12,7 @@ use tests::{
         GpgHome, Packet,
         rpgp::{self, Wish},
     },
+    process::below,
     world::START_MAX,
 };
 
@@ -232,7 +233,7 @@ fn with_foreign_signatures(home: &GpgHome, key: &Key) -> Result<Vec<u8>> {
 
 /// The largest resident set of the signer's intake workers so far, by the kernel's count.
 fn worker_peak_mib(signer: u32) -> Result<f64> {
-    let workers = process::below(signer, "intake");
+    let workers = below(signer, "intake");
     let peaks = workers.iter().map(|id| process::peak_mib(*id)).collect::<Result<Vec<_>>>()?;
     let peak = peaks.into_iter().reduce(f64::max);
     peak.with_context(|| format!("no intake worker runs under process {signer}"))

@@ -8,7 +8,7 @@ use protocol::{
         Request,
     },
 };
-use tests::{Bare, Cable, Seed, World};
+use tests::{Bare, Cable, Seed, World, process::below};
 
 use crate::{figures::Figures, process, report::Target};
 
@@ -54,7 +54,7 @@ pub(super) fn measure(figures: &mut Figures) -> Result<()> {
     let nowhere =
         FetchCrl { authority: "issuing".parse()?, scope: CrlScope::Full, have: None, resume: None };
     bare.ask(&Request::FetchCrl(nowhere))?;
-    let gates = process::below(world.running_signer()?.id(), "gate");
+    let gates = below(world.running_signer()?.id(), "gate");
     let gate = *gates.first().context("the signer has no gate")?;
     let resident = process::peak_mib(gate)?;
     let program = process::mib(gate, "status", "RssFile:")?;
