@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+    libc,
+};
 
 use crate::fault::Fault;
 
@@ -191,43 +195,66 @@ pub fn directory(path: &Path, mode: u32) -> Result<(), Fault> {
     }
 }
 
-/// An exclusive lock on a file, given back when dropped or when the process ends.
+/// An exclusive lock on a file, given back when dropped or when the process ends. It is one of
+/// fcntl(2)'s of the open file: unlike flock(2)'s, others can ask for it without taking it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _file: File,
 }
 
 impl Lock {
     /// Takes the lock now, or answers `None` if another process has it.
     pub fn try_take(path: &Path) -> Result<Option<Self>, Fault> {
-        Self::take(path, FlockArg::LockExclusiveNonblock)
+        let file = Self::open(path)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&WHOLE_FILE)) {
+            Ok(_) => Ok(Some(Self { _file: file })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(errno) => Err(Fault::disk("lock", path)(errno.into())),
+        }
     }
 
     /// Waits for the lock: for holders that keep it for milliseconds.
     pub fn wait(path: &Path) -> Result<Self, Fault> {
-        let lock = Self::take(path, FlockArg::LockExclusive)?;
-        lock.ok_or_else(|| Fault::Internal("a waiting lock was not given".into()))
+        let file = Self::open(path)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLKW(&WHOLE_FILE)) {
+            Ok(_) => Ok(Self { _file: file }),
+            Err(errno) => Err(Fault::disk("lock", path)(errno.into())),
+        }
     }
 
-    fn take(path: &Path, how: FlockArg) -> Result<Option<Self>, Fault> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(Fault::disk("open", path))?;
-        match Flock::lock(file, how) {
-            Ok(file) => Ok(Some(Self { _file: file })),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(Fault::disk("lock", path)(errno.into())),
-        }
+    /// Whether anybody has the lock. Who wants to take it at this moment is not hindered.
+    pub fn is_taken(path: &Path) -> Result<bool, Fault> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened.map_err(Fault::disk("open", path))?,
+        };
+        let mut found = WHOLE_FILE;
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found))
+            .map_err(|errno| Fault::disk("look at the lock", path)(errno.into()))?;
+        Ok(found.l_type != libc::F_UNLCK as libc::c_short)
+    }
+
+    fn open(path: &Path) -> Result<File, Fault> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.open(path).map_err(Fault::disk("open", path))
     }
 }
 
+const WHOLE_FILE: libc::flock = libc::flock {
+    l_type: libc::F_WRLCK as libc::c_short,
+    l_whence: libc::SEEK_SET as libc::c_short,
+    l_start: 0,
+    l_len: 0,
+    l_pid: 0,
+};
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{
+        os::unix::fs::PermissionsExt,
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use super::*;
 
@@ -259,5 +286,28 @@ mod tests {
         assert!(Lock::try_take(&path).unwrap().is_none());
         drop(held);
         assert!(Lock::try_take(&path).unwrap().is_some());
+    }
+
+    // Else `signer status` at the wrong moment keeps a signer from starting.
+    #[test]
+    fn asking_who_has_a_lock_keeps_nobody_from_taking_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        assert!(!Lock::is_taken(&path).unwrap(), "nobody had it yet");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    Lock::is_taken(&path).unwrap();
+                }
+            });
+            let kept_out = (0..2000).filter(|_| Lock::try_take(&path).unwrap().is_none()).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(kept_out, 0);
+        });
+        let held = Lock::try_take(&path).unwrap();
+        assert!(Lock::is_taken(&path).unwrap());
+        drop(held);
+        assert!(!Lock::is_taken(&path).unwrap());
     }
 }

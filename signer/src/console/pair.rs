@@ -42,7 +42,7 @@ pub(super) fn pair(
     drop(lock);
     let peer = link_key::peer(store)?;
     // The running signer holds this lock.
-    let running = Lock::try_take(&store.join("lock"))?.is_none();
+    let running = Lock::is_taken(&store.join("lock"))?;
     if as_json {
         let key = |key: &PublicKey| json!({ "key": key.to_string(), "fingerprint": key.fingerprint().to_string() });
         say!("{}", json!({ "signer": key(&own), "frontend": peer.as_ref().map(key) }));

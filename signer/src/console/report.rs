@@ -75,7 +75,7 @@ fn authority_rows(store: &Path, now: UnixTime) -> Result<Vec<Value>, Fault> {
 pub(super) fn status(store: &Path, now: Moment, as_json: bool) -> Result<(), Failure> {
     let ledger = Ledger::open(&Ledger::path(store))?;
     // The running signer holds this lock; its state file alone could be left over.
-    let running = Lock::try_take(&store.join("lock"))?.is_none();
+    let running = Lock::is_taken(&store.join("lock"))?;
     let state = read_json(&store.join("run/state.json"))?.filter(|_| running);
     let outcomes = ledger.outcomes()?;
     let count: u64 = outcomes.iter().map(|(_, count)| count).sum();

@@ -121,7 +121,7 @@ fn check(store: &Path, passphrase: Option<&Secret>, json: bool) -> Result<(), Fa
             say!("- {finding}");
         }
     }
-    let running = Lock::try_take(&store.join("lock"))?.is_none();
+    let running = Lock::is_taken(&store.join("lock"))?;
     match report.findings.len() {
         0 => Ok(()),
         _ if running => Err(Failure::Away(
