@@ -302,6 +302,10 @@ pub fn check(vetted: &VettedOpenPgp, at: UnixTime) -> Result<Checked, Refusal> {
     if key.fingerprint().to_hex() != vetted.fingerprint() {
         return Err(malformed("its primary key has another fingerprint"));
     }
+    if !vetted.minimal().head().starts_with(vetted.primary()) {
+        // Whoever takes certifications back reads the key there.
+        return Err(malformed("what is to be handed out does not begin with its primary key"));
+    }
     if key.creation_time() > system_time(at) {
         let text = "it was made after the signer's time";
         return Err(refuse(RefusalCode::OpenPgpKey, text));

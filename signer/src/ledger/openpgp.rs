@@ -4,7 +4,7 @@
 //! again without parsing it. [`OpenPgpIntent`]s come out of [`Transaction::commit`] and off the disk
 //! alone, so nothing can be signed that is not recorded (invariant I4).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use protocol::{
     bounded::{Bytes, Text},
@@ -581,7 +581,7 @@ impl Transaction<'_> {
             what.map(|what| *what.as_bytes())
         ])?;
         if let OpenPgpJob::Revoke { reason, user_ids, .. } = &draft.job {
-            let user_ids = user_ids.iter().map(|taken| &*taken.user_id).collect();
+            let user_ids: Vec<&str> = user_ids.iter().map(|taken| &*taken.user_id).collect();
             self.mark_taken_back(&draft, &user_ids, *reason)?;
         }
         self.raise_time_floor(self.now)?;
@@ -598,33 +598,30 @@ impl Transaction<'_> {
         })
     }
 
-    /// Looks at each certification of the key once, however many user IDs are taken back.
+    /// However often the key was certified, that is SQLite's to walk through: nothing is held here.
     fn mark_taken_back(
         &self,
         draft: &OpenPgpDraft,
-        user_ids: &BTreeSet<&str>,
+        user_ids: &[&str],
         reason: OpenPgpReason,
     ) -> Result<(), Fault> {
-        let sql = "SELECT u.certification, u.position, u.user_id
-                   FROM openpgp_certification c JOIN openpgp_user_id u ON u.certification = c.seq
-                   WHERE c.authority = ?1 AND c.fingerprint = ?2 AND u.revoked_at IS NULL";
-        let mut statement = self.inner.prepare_cached(sql)?;
-        let mut rows = statement.query(params![draft.authority.0, &*draft.fingerprint])?;
-        let mut meant: Vec<(i64, i64)> = Vec::new();
-        while let Some(row) = rows.next()? {
-            if user_ids.contains(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?) {
-                meant.push((row.get(0)?, row.get(1)?));
-            }
-        }
-        let of_user_id = "UPDATE openpgp_user_id SET revoked_at = ?3, reason = ?4
-                          WHERE certification = ?1 AND position = ?2";
-        let of_whole = "UPDATE openpgp_certification SET revoked_at = ?2
-                        WHERE seq = ?1 AND revoked_at IS NULL";
-        for (seq, position) in meant {
-            let values = params![seq, position, draft.at.0, reason.name()];
-            self.inner.prepare_cached(of_user_id)?.execute(values)?;
-            self.inner.prepare_cached(of_whole)?.execute(params![seq, draft.at.0])?;
-        }
+        let user_ids = serde_json::to_string(user_ids)
+            .map_err(|error| Fault::Internal(format!("user IDs as JSON: {error}")))?;
+        let of_whole = "UPDATE openpgp_certification AS c SET revoked_at = ?4
+                        WHERE authority = ?1 AND fingerprint = ?2 AND revoked_at IS NULL
+                          AND EXISTS (SELECT 1 FROM openpgp_user_id AS u
+                                      WHERE u.certification = c.seq AND u.revoked_at IS NULL
+                                        AND u.user_id IN (SELECT value FROM json_each(?3)))";
+        let values = params![draft.authority.0, &*draft.fingerprint, user_ids, draft.at.0];
+        self.inner.prepare_cached(of_whole)?.execute(values)?;
+        let of_user_id = "UPDATE openpgp_user_id SET revoked_at = ?4, reason = ?5
+                          WHERE revoked_at IS NULL
+                            AND certification IN (SELECT seq FROM openpgp_certification
+                                                  WHERE authority = ?1 AND fingerprint = ?2)
+                            AND user_id IN (SELECT value FROM json_each(?3))";
+        let (at, reason) = (draft.at.0, reason.name());
+        let values = params![draft.authority.0, &*draft.fingerprint, user_ids, at, reason];
+        self.inner.prepare_cached(of_user_id)?.execute(values)?;
         Ok(())
     }
 

@@ -416,14 +416,18 @@ fn policy_refuses_what_it_does_not_take() {
 
 /// The vetted key with bytes exchanged as only a captured gate could.
 fn forged(vetted: &VettedOpenPgp, from: &[u8], to: &[u8]) -> VettedOpenPgp {
+    forged_after(0, vetted, from, to)
+}
+
+/// The same, but the first places where the bytes stand are left as they are.
+fn forged_after(left: usize, vetted: &VettedOpenPgp, from: &[u8], to: &[u8]) -> VettedOpenPgp {
     let mut bytes = protocol::codec::encode(vetted).unwrap();
     assert_eq!(from.len(), to.len());
-    let mut count = 0;
-    while let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
-        bytes[at..at + from.len()].copy_from_slice(to);
-        count += 1;
-    }
-    assert!(count > 0, "nothing was exchanged");
+    let windows = bytes.windows(from.len()).enumerate();
+    let places = windows.filter_map(|(at, window)| (window == from).then_some(at)).skip(left);
+    let places: Vec<usize> = places.collect();
+    assert!(!places.is_empty(), "nothing was exchanged");
+    places.iter().for_each(|at| bytes[*at..at + from.len()].copy_from_slice(to));
     protocol::codec::decode::<VettedOpenPgp, 1_000_000>(&bytes).unwrap()
 }
 
@@ -462,6 +466,11 @@ fn check_refuses_forged_values_instead_of_failing_later() {
         (&primary, &rubbish),
     ] {
         let refusal = check(&forged(&vetted, from, to), NOW).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::OpenPgpMalformed, "{refusal}");
+    }
+    // The key that is looked at is good, but not the one that is handed out and taken back later.
+    for to in [&later, &secret, &rubbish] {
+        let refusal = check(&forged_after(1, &vetted, &primary, to), NOW).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::OpenPgpMalformed, "{refusal}");
     }
     let hidden = ALICE.replace("Alice ", "Ali\u{202e}");

@@ -13,8 +13,8 @@ use std::{
 use protocol::{
     bounded::Bytes,
     message::{
-        Answer, CERTIFICATE_MAX, Digest, Name, OPENPGP_KEY_MAX, RefusalCode, RequestId,
-        RevokeOpenPgp, Serial,
+        Answer, CERTIFICATE_MAX, Digest, Name, OPENPGP_KEY_MAX, OpenPgpReason, RefusalCode,
+        RequestId, RevokeOpenPgp, Serial,
     },
     user_id::UserId,
 };
@@ -25,10 +25,10 @@ use crate::{
     calendar::UnixTime,
     call::{Call, Certify, Tagged},
     fault::Fault,
-    intake::openpgp::{Minimal, VettedOpenPgp, one_packet},
+    intake::openpgp::{Minimal, VettedOpenPgp, one_packet, packets},
     ledger::{
         Certified, CertifiedUserId, Earlier, Intended, OpenPgpAuthorityId, OpenPgpDraft,
-        OpenPgpIntent, OpenPgpJob, Ours, TakenBack, Transaction,
+        OpenPgpIntent, OpenPgpJob, Ours, Standing, TakenBack, Transaction,
     },
     openpgp::{self, OpenPgpAuthority, Policy, Statement, Wanted},
     refusal::Refusal,
@@ -42,6 +42,10 @@ struct Permitted<'a> {
     /// What an earlier certification must say to be used again.
     wanted: Wanted<'a>,
 }
+
+/// How many seconds ahead of the clock a certification may be dated. Each that is taken back pushes
+/// the next by two; without a bound whoever may ask could push a key's years away.
+const AHEAD_MAX_S: i64 = 60;
 
 impl<'a> Desk<'a> {
     /// Records an intent, whose answer comes when it is certified; or answers at once with what
@@ -82,6 +86,14 @@ impl<'a> Desk<'a> {
         if permitted.expires <= at {
             let text = format!("it would be certified at {at}, and ends at {}", permitted.expires);
             let refusal = Refusal::new(RefusalCode::OpenPgpExpired, text);
+            return self.refuse(tx, id, digest, &refusal).map(Some);
+        }
+        if at.0 > self.time.0 + AHEAD_MAX_S {
+            let text = format!(
+                "certifications of this key were taken back so often that the next one would be \
+                 dated {at}; ask again after that"
+            );
+            let refusal = Refusal::new(RefusalCode::OpenPgpUnavailable, text);
             return self.refuse(tx, id, digest, &refusal).map(Some);
         }
         let draft = self.prepare(tx, certify, &permitted, at)?;
@@ -259,29 +271,23 @@ impl<'a> Desk<'a> {
         };
         let head = tx.certification(last)?.head;
         let at = after(self.time, found.iter().map(|one| one.at).max());
-        let (mut user_ids, mut length) = (Vec::new(), head.len());
-        for one in &found {
-            let valid = tx.certification(one)?;
-            let mut salt = [0; 16];
-            (self.random)(&mut salt)?;
-            let statement = Statement::revocation(authority.key(), revoke.reason, at, salt)?;
-            // `openpgp-size`, as above: several requests may have certified more than one answer
-            // can hold.
-            length += valid.own.len() + statement.length_max(authority.key());
-            if length > CERTIFICATE_MAX {
-                let text = format!(
-                    "the answer for {} user IDs would have more than {CERTIFICATE_MAX} bytes;                      take them back one by one",
-                    found.len()
-                );
-                let refusal = Refusal::new(RefusalCode::OpenPgpUserIdForm, text);
-                return self.refuse(tx, id, digest, &refusal).map(Some);
-            }
-            user_ids.push(TakenBack {
-                user_id: valid.user_id.try_into().map_err(too_long)?,
-                own: valid.own.try_into().map_err(too_long)?,
-                statement,
-            });
+        let mut user_ids = self.taking_back(tx, authority, revoke.reason, at, &head, &found)?;
+        if user_ids.is_none()
+            && let Some(asked) = &revoke.user_id
+        {
+            // A key's owner may make the forms of one user ID too long for one answer: each alone
+            // can be taken back all the same.
+            found.retain(|one| *one.user_id == **asked);
+            user_ids = self.taking_back(tx, authority, revoke.reason, at, &head, &found)?;
         }
+        let Some(user_ids) = user_ids.filter(|user_ids| !user_ids.is_empty()) else {
+            let text = format!(
+                "the answer would have more than {CERTIFICATE_MAX} bytes; take the user IDs back \
+                 one by one, each as `openpgp list` writes it"
+            );
+            let refusal = Refusal::new(RefusalCode::OpenPgpUserIdForm, text);
+            return self.refuse(tx, id, digest, &refusal).map(Some);
+        };
         let draft = OpenPgpDraft {
             request: id,
             authority: authority.id(),
@@ -297,6 +303,37 @@ impl<'a> Desk<'a> {
         tx.open_request(id, digest)?;
         tx.store_openpgp_intent(draft, None)?;
         Ok(None)
+    }
+
+    /// What is said of each of these user IDs; nothing if no answer can hold it.
+    fn taking_back(
+        &mut self,
+        tx: &mut Transaction<'_>,
+        authority: &OpenPgpAuthority,
+        reason: OpenPgpReason,
+        at: UnixTime,
+        head: &[u8],
+        found: &[Standing],
+    ) -> Result<Option<Vec<TakenBack>>, Fault> {
+        let (mut user_ids, mut length) = (Vec::new(), head.len());
+        for one in found {
+            let valid = tx.certification(one)?;
+            let mut salt = [0; 16];
+            (self.random)(&mut salt)?;
+            let statement = Statement::revocation(authority.key(), reason, at, salt)?;
+            // `openpgp-size`, as above: several requests may have certified more than one answer
+            // can hold.
+            length += valid.own.len() + statement.length_max(authority.key());
+            if length > CERTIFICATE_MAX {
+                return Ok(None);
+            }
+            user_ids.push(TakenBack {
+                user_id: valid.user_id.try_into().map_err(too_long)?,
+                own: valid.own.try_into().map_err(too_long)?,
+                statement,
+            });
+        }
+        Ok(Some(user_ids))
     }
 }
 
@@ -375,13 +412,13 @@ fn own_part<'k>(key: &'k VettedOpenPgp, user_id: &str) -> Option<&'k [u8]> {
     key.minimal().user_ids().get(at).map(|part| &**part)
 }
 
-/// The first packet of a stored certificate, which is our own writing.
+/// The primary key at the front of a stored certificate. What follows it is the word of the process
+/// that vetted it, and nothing here relies on that.
 fn primary_of<const N: usize>(head: &[u8]) -> Result<Bytes<N>, Fault> {
-    let packets = crate::intake::openpgp::packets::split(head, 8);
-    let first = packets.ok().and_then(|packets| packets.first().map(|raw| raw.whole.to_vec()));
     let damaged = |why: String| Fault::Damaged { what: "a stored OpenPGP key".into(), why };
-    let first = first.ok_or_else(|| damaged("it has no packets".into()))?;
-    first.try_into().map_err(|error| damaged(format!("{error}")))
+    let (primary, _) =
+        packets::first(head).map_err(|what| damaged(format!("its first packet {what}")))?;
+    primary.whole.to_vec().try_into().map_err(|error| damaged(format!("{error}")))
 }
 
 //------------ Order ---------------------------------------------------------

@@ -54,7 +54,8 @@ pub(crate) fn split(bytes: &[u8], limit: usize) -> Result<Vec<Raw<'_>>, Refusal>
     Ok(packets)
 }
 
-fn first(bytes: &[u8]) -> Result<(Raw<'_>, &[u8]), &'static str> {
+/// The first packet, and what follows it; or what is wrong with it.
+pub(crate) fn first(bytes: &[u8]) -> Result<(Raw<'_>, &[u8]), &'static str> {
     const CUT: &str = "is cut off";
     let (&header, after) = bytes.split_first().ok_or(CUT)?;
     if header & 0x80 == 0 {

@@ -3,11 +3,12 @@
 
 use protocol::message::{ApprovedUserId, OpenPgpReason, RevokeOpenPgp};
 use sequoia_openpgp::{
-    Cert,
+    Cert, Packet,
     cert::{CertBuilder, CipherSuite},
-    packet::Signature,
+    packet::{Signature, UserID, signature::SignatureBuilder},
     parse::Parse,
     serialize::SerializeInto,
+    types::{KeyFlags, SignatureType},
 };
 
 use super::*;
@@ -298,6 +299,71 @@ fn taking_back_more_at_once_than_an_answer_holds_is_refused_and_each_alone_is_no
     let one = pgp.taking_back(Some(texts[77]));
     let one = pgp.ask(vec![one]);
     assert_eq!(Cert::from_bytes(&bytes(&one[0])).unwrap().userids().count(), 1);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+// Else whoever has the key keeps from us what we say of it.
+#[test]
+fn forms_of_a_user_id_that_no_answer_can_hold_together_are_taken_back_one_by_one() {
+    let mut pgp = Pgp::new();
+    let forms = ["Alice <alice@Example.net>", "Alice <alice@example.net>"];
+    let bare = CertBuilder::new()
+        .set_creation_time(pgp.cert.primary_key().key().creation_time())
+        .add_transport_encryption_subkey()
+        .generate()
+        .unwrap()
+        .0;
+    let secret = bare.primary_key().key().clone().parts_into_secret().unwrap();
+    let mut signer = secret.into_keypair().unwrap();
+    for form in forms {
+        let user_id = UserID::from(form);
+        let long = SignatureBuilder::new(SignatureType::PositiveCertification)
+            .set_signature_creation_time(bare.primary_key().key().creation_time())
+            .unwrap()
+            .set_key_flags(KeyFlags::empty().set_certification())
+            .unwrap()
+            .set_notation("long@example.net", [b'x'; 50_000], None, false)
+            .unwrap();
+        let own = user_id.bind(&mut signer, &bare, long).unwrap();
+        let packets = [Packet::from(user_id), own.into()];
+        pgp.cert = bare.clone().insert_packets(packets).unwrap().0.strip_secret_key_material();
+        pgp.certified(&[form]);
+    }
+    let all = pgp.taking_back(None);
+    assert_eq!(code(&pgp.ask(vec![all])[0]), RefusalCode::OpenPgpUserIdForm);
+    for form in forms {
+        let one = pgp.taking_back(Some(form));
+        let one = Cert::from_bytes(&bytes(&pgp.ask(vec![one])[0])).unwrap();
+        let user_ids: Vec<_> = one.userids().map(|one| one.userid().to_string()).collect();
+        assert_eq!(user_ids, [form]);
+    }
+    let all = pgp.taking_back(None);
+    assert_eq!(code(&pgp.ask(vec![all])[0]), RefusalCode::OpenPgpNothingCertified);
+    assert_eq!(pgp.story.findings(), Vec::<String>::new());
+}
+
+// Else whoever may ask makes every later certification of somebody's key one of the far future.
+#[test]
+fn certifying_and_taking_back_in_turn_dates_nothing_more_than_a_minute_ahead() {
+    let mut pgp = Pgp::new();
+    let refused = loop {
+        let next = pgp.request(&[ALICE]);
+        let answer = pgp.certify(next);
+        let Answer::Certified { .. } = answer else { break answer };
+        let cert = Cert::from_bytes(&bytes(&answer)).unwrap();
+        let ahead = system_time(UnixTime(pgp.story.now.unix().0 + 60));
+        let ours = cert.userids().next().unwrap();
+        let latest = ours.certifications().filter_map(|one| one.signature_creation_time()).max();
+        assert!(latest <= Some(ahead), "{latest:?}");
+        let back = pgp.taking_back(None);
+        bytes(&pgp.ask(vec![back])[0]);
+    };
+    assert_eq!(code(&refused), RefusalCode::OpenPgpUnavailable, "{refused:?}");
+    assert!(format!("{refused:?}").contains("taken back so often"), "{refused:?}");
+    assert!(pgp.records() > 20, "a person's zeal is let pass");
+    pgp.story.later(61);
+    let later = pgp.certified(&[ALICE]);
+    assert_eq!(pgp.counting(&later, ALICE).len(), 1);
     assert_eq!(pgp.story.findings(), Vec::<String>::new());
 }
 
