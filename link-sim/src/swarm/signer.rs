@@ -20,7 +20,7 @@ use signer::{
     fault::Fault,
     gate::{Action, Gate, PENDING_MAX},
     intake::worker::Job,
-    ledger::{AuthorityId, Ledger},
+    ledger::{AuthorityId, FilesAt, Ledger},
     vault::{Settings, Vault},
 };
 
@@ -63,8 +63,8 @@ pub(crate) struct Signer {
     tick_at: Instant,
     sign_at: Option<Instant>,
     synced: Synced,
-    /// Files were written since they were last synced.
-    touched: bool,
+    /// Up to where the vault noted that the files are on disk.
+    noted: FilesAt,
 }
 
 /// What dies with the gate's process.
@@ -118,6 +118,7 @@ impl Signer {
         let issuing = issuing.ok_or_else(|| Violation::new("the ledger lost its authority"))?;
         let layout = Layout::new(store, &name);
         let synced = Synced::now(layout.directory())?;
+        let noted = observer.files_at(issuing).map_err(stopped)?;
         let gate = GateProcess::new(session);
         Ok(Self {
             vault,
@@ -132,7 +133,7 @@ impl Signer {
             tick_at: now,
             sign_at: None,
             synced,
-            touched: true,
+            noted,
         })
     }
 
@@ -186,14 +187,9 @@ impl Signer {
         if self.tick_at <= now {
             self.tick_at = now + self.pace.tick;
             let ticked = self.vault.tick(at).map_err(stopped);
-            if ticked.is_err() && self.is_noted_as_synced()? {
-                self.synced = Synced::now(self.layout.directory())?;
-            }
+            self.note_synced()?;
             ticked?;
             self.note_crls(oracle)?;
-            if std::mem::take(&mut self.touched) {
-                self.synced = Synced::now(self.layout.directory())?;
-            }
         }
         self.flush(now, oracle, departed)?;
         let bounded = self.gate.gate.pending() <= PENDING_MAX
@@ -205,19 +201,25 @@ impl Signer {
 
     /// The program is told to stop, and does before that what it owes.
     pub(crate) fn settle(&mut self, now: Instant, clock: Duration, oracle: &mut Oracle) -> Held {
-        self.vault.settle_files(self.clocks(now, clock)).map_err(stopped)?;
+        let settled = self.vault.settle_files(self.clocks(now, clock)).map_err(stopped);
+        self.note_synced()?;
+        settled?;
         self.note_crls(oracle)
+    }
+
+    /// The vault writes its note when the disk has the files, even if power goes right after that.
+    fn note_synced(&mut self) -> Held {
+        let noted = self.observer.files_at(self.issuing).map_err(stopped)?;
+        if noted != self.noted {
+            self.synced = Synced::now(self.layout.directory())?;
+            self.noted = noted;
+        }
+        Ok(())
     }
 
     fn clocks(&self, now: Instant, clock: Duration) -> Moment {
         let boot_us = micros(now) - micros(self.booted_at);
         Moment { boot_us, ..moment(micros(now) - lag(clock)) }
-    }
-
-    /// Whether the vault waited for the disk before power went: the note is written behind that.
-    fn is_noted_as_synced(&self) -> Result<bool, Violation> {
-        let noted = self.observer.files_at(self.issuing).map_err(stopped)?.certificate;
-        Ok(noted == self.observer.last_certificate(self.issuing).map_err(stopped)?)
     }
 
     /// Takes what the session has.
@@ -295,7 +297,6 @@ impl Signer {
         while more {
             let room = self.vault.room().min(self.gate.calls.len());
             let calls: Vec<_> = self.gate.calls.drain(..room).collect();
-            self.touched |= !calls.is_empty();
             calls
                 .iter()
                 .filter_map(|call| call.body.request())
@@ -340,7 +341,6 @@ impl Signer {
             oracle.check(durable, "I4: a signature without an intent on disk")?;
         }
         self.sign_at = None;
-        self.touched = true;
         Ok(())
     }
 

@@ -352,7 +352,14 @@ impl World {
         let Some(mut signer) = self.signer.take() else { return Ok(()) };
         self.to_signer.arriving.restarted();
         if !power_cut {
-            signer.settle(self.now, self.clock, &mut self.oracle)?;
+            let settled = signer.settle(self.now, self.clock, &mut self.oracle);
+            if self.plug.store_is_cut(&settled) {
+                // Power went while it was stopping: it starts again, to be stopped as was asked.
+                self.signer = Some(signer);
+                self.lose_power(Side::Signer)?;
+                return self.stop_signer(false);
+            }
+            settled?;
         }
         let (authority, synced) = signer.into_synced();
         if power_cut {
@@ -441,12 +448,7 @@ impl World {
             let mut departed = Vec::new();
             let arriving = &mut self.to_signer.arriving;
             let turned = signer.turn(now, self.clock, &mut self.oracle, arriving, &mut departed);
-            // The cut itself stops the vault; a rule that broke is no cut.
-            let is_cut = match &turned {
-                Err(violation) => self.plug.store_is_cut() && !violation.breaks_a_rule(),
-                Ok(()) => self.plug.store_is_cut() || self.plug.moment(),
-            };
-            if is_cut {
+            if self.plug.store_is_cut(&turned) || turned.is_ok() && self.plug.moment() {
                 return self.lose_power(Side::Signer);
             }
             turned?;

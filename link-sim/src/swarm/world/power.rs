@@ -116,9 +116,11 @@ impl Plug {
         now
     }
 
-    /// Whether a write of the signer was the point.
-    pub(super) fn store_is_cut(&self) -> bool {
-        self.pulled.is_none() && crash::happened()
+    /// Whether a write of the signer was the point. The cut itself stops the vault, so what it did
+    /// may have `ended` in a fault; a rule that broke is no cut.
+    pub(super) fn store_is_cut(&self, ended: &Held) -> bool {
+        let by_a_rule = ended.as_ref().is_err_and(Violation::breaks_a_rule);
+        self.pulled.is_none() && crash::happened() && !by_a_rule
     }
 }
 
