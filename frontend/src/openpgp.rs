@@ -52,4 +52,4 @@ fn system_time(unix_us: i64) -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -227,6 +227,31 @@ impl Queue<'_> {
         Ok(statement.query_row(params![authority.as_str(), serial.as_octets()], row).optional()?)
     }
 
+    /// Whether an older request that is open takes back what this authority certified of this key.
+    pub fn takes_back_before(
+        &self,
+        id: RequestId,
+        authority: &Name,
+        fingerprint: &str,
+    ) -> Result<bool, StoreError> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT body, digest FROM request
+             WHERE (kind = 'revoke') = 1 AND state IN ('queued', 'sent')
+             AND seq < (SELECT seq FROM request WHERE id = ?1)
+             AND serial IS NULL AND authority = ?2",
+        )?;
+        let mut rows = statement.query(params![id.as_bytes(), authority.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let (body, digest): (Vec<u8>, [u8; 32]) = (row.get(0)?, row.get(1)?);
+            if let Request::RevokeOpenPgp(revoke) = decode(&body, digest)?
+                && *revoke.fingerprint == *fingerprint
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The body of the request called `id`, exactly as it was accepted.
     pub fn body(&self, id: RequestId) -> Result<Option<Request>, StoreError> {
         let mut statement =

@@ -268,6 +268,15 @@ impl Desk<'_> {
             Err(bad) => self.doubt(id, &bad),
             Ok(revocation) => {
                 let fingerprint = revocation.fingerprint();
+                let queue = Queue(self.store);
+                if !revocation.missing().is_empty()
+                    && queue.takes_back_before(id, &request.authority, fingerprint)?
+                {
+                    // What it lacks may be in that one's answer, which was overtaken.
+                    tracing::info!(%id, fingerprint, "looked at after the request before it");
+                    self.connection.doubt(self.now.instant, id);
+                    return Ok(());
+                }
                 Inventory(self.store).add_certification(id, fingerprint, revocation.bytes())?;
                 register.revoke(&request.authority, &revocation, request.reason)?;
                 tracing::info!(%id, authority = %request.authority, fingerprint, "revocation stored");

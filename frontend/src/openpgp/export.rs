@@ -25,8 +25,8 @@ use crate::store::StoreError;
 pub struct Exported {
     cert: Cert,
     entries: Vec<Entry>,
-    /// Taken back, and the certification never came here.
-    unseen: Vec<TakenBack>,
+    /// Taken back, and told by no entry.
+    untold: Vec<TakenBack>,
     unix_s: i64,
 }
 
@@ -43,14 +43,14 @@ pub fn keys(
     for entry in told.filter(|entry| authority.is_none_or(|name| entry.authority == name)) {
         by_key.entry(entry.fingerprint.clone()).or_default().0.push(entry);
     }
-    for (fingerprint, one) in register.taken_back_unseen(authority)? {
+    for (fingerprint, one) in register.taken_back_untold(authority, unix_s)? {
         by_key.entry(fingerprint).or_default().1.push(one);
     }
     let mut exported = Vec::new();
-    for (fingerprint, (entries, unseen)) in by_key {
+    for (fingerprint, (entries, untold)) in by_key {
         let damaged = StoreError::Damaged { what: "OpenPGP key" };
         let cert = register.key(&fingerprint)?.ok_or(damaged)?;
-        exported.push(Exported { cert, entries, unseen, unix_s });
+        exported.push(Exported { cert, entries, untold, unix_s });
     }
     Ok(exported)
 }
@@ -88,8 +88,8 @@ impl Exported {
         self.write(|user_id| {
             let said = self.entries.iter().filter(|entry| entry.user_id.as_bytes() == user_id);
             let said = said.map(|entry| entry.revocation.as_ref().unwrap_or(&entry.certification));
-            let unseen = self.unseen.iter().filter(|one| one.user_id.as_bytes() == user_id);
-            said.chain(unseen.map(|one| &one.revocation)).collect()
+            let untold = self.untold.iter().filter(|one| one.user_id.as_bytes() == user_id);
+            said.chain(untold.map(|one| &one.revocation)).collect()
         })
     }
 

@@ -196,11 +196,13 @@ impl Register<'_> {
         self.entries("", params![])
     }
 
-    /// What was taken back of certifications that never came here, by key: its fingerprint, and of
-    /// each user ID the revocation. A frontend from a backup may have forgotten them.
-    pub fn taken_back_unseen(
+    /// What was taken back, where no row tells of it and no certification stands at `unix_s`: what
+    /// was taken back never came here, or was renewed and the renewal has ended, though itself it
+    /// may last longer. By key: its fingerprint, and of each user ID the revocation.
+    pub fn taken_back_untold(
         &self,
         authority: Option<&str>,
+        unix_s: i64,
     ) -> Result<Vec<(String, TakenBack)>, StoreError> {
         let mut statement = self.0.prepare_cached(
             "SELECT fingerprint, user_id, revocation FROM openpgp_taken_back AS back
@@ -208,10 +210,11 @@ impl Register<'_> {
                AND NOT EXISTS (SELECT 1 FROM openpgp_user_id AS one
                                WHERE one.authority = back.authority
                                  AND one.fingerprint = back.fingerprint
-                                 AND one.user_id = back.user_id)
+                                 AND one.user_id = back.user_id
+                                 AND (one.revocation IS NOT NULL OR ?2 < one.expires_at))
              ORDER BY fingerprint, rowid",
         )?;
-        let rows = statement.query_map(params![authority], |row| {
+        let rows = statement.query_map(params![authority, unix_s], |row| {
             Ok((row.get(0)?, TakenBack { user_id: row.get(1)?, revocation: row.get(2)? }))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -11,7 +11,10 @@ use protocol::{
 };
 use sequoia_openpgp::{
     Cert, Packet, PacketPile,
-    cert::{CertBuilder, CertRevocationBuilder, CipherSuite, UserIDRevocationBuilder},
+    cert::{
+        CertBuilder, CertRevocationBuilder, CipherSuite, UserIDRevocationBuilder,
+        amalgamation::UserIDAmalgamation,
+    },
     packet::{
         Signature, UserAttribute, UserID,
         signature::{
@@ -42,12 +45,12 @@ use crate::{
 
 const CREATED_US: i64 = 1_790_000_000_000_000;
 const NOW_US: i64 = CREATED_US + 1_000_000;
-const NOW_S: i64 = NOW_US / 1_000_000;
+pub(crate) const NOW_S: i64 = NOW_US / 1_000_000;
 const DAY: Duration = Duration::from_secs(86_400);
 const URI: &str = "https://ca.example/cps";
 const SERIAL: &str = "serial@ca.example";
-const ALICE: &str = "Alice <a@a.example>";
-const BOB: &str = "Bob <b@b.example>";
+pub(crate) const ALICE: &str = "Alice <a@a.example>";
+pub(crate) const BOB: &str = "Bob <b@b.example>";
 
 //------------ Keys ----------------------------------------------------------
 
@@ -58,11 +61,11 @@ fn builder<'b>(user_ids: &[&str]) -> CertBuilder<'b> {
         .set_primary_key_flags(KeyFlags::empty().set_certification())
 }
 
-fn key(user_ids: &[&str]) -> Cert {
+pub(crate) fn key(user_ids: &[&str]) -> Cert {
     builder(user_ids).add_transport_encryption_subkey().generate().unwrap().0
 }
 
-fn public(cert: &Cert) -> Vec<u8> {
+pub(crate) fn public(cert: &Cert) -> Vec<u8> {
     cert.clone().strip_secret_key_material().to_vec().unwrap()
 }
 
@@ -75,14 +78,14 @@ fn user_id(cert: &Cert, text: &str) -> UserID {
 }
 
 /// `cert` with a signature by `signer` of its user ID `text`.
-fn signed(signer: &Cert, cert: &Cert, text: &str, signature: SignatureBuilder) -> Cert {
+pub(crate) fn signed(signer: &Cert, cert: &Cert, text: &str, signature: SignatureBuilder) -> Cert {
     let user_id = user_id(cert, text);
     let signature = user_id.bind(&mut pair(signer), cert, signature).unwrap();
     cert.clone().insert_packets(vec![Packet::from(user_id), signature.into()]).unwrap().0
 }
 
 /// What an honest signer says.
-fn honest(days: u32) -> SignatureBuilder {
+pub(crate) fn honest(days: u32) -> SignatureBuilder {
     endless().set_signature_validity_period(DAY * days).unwrap()
 }
 
@@ -114,16 +117,20 @@ fn policy() -> OpenPgpPolicyEntry {
     }
 }
 
-fn authority(signer: &Cert) -> OpenPgpAuthority {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::create(&dir.path().join("s")).unwrap();
-    let entry = OpenPgpEntry {
+/// What a catalogue says of `signer`.
+pub(crate) fn entry(signer: &Cert) -> OpenPgpEntry {
+    OpenPgpEntry {
         name: "ca".parse().unwrap(),
         certificate: public(signer).try_into().unwrap(),
         policies: vec![policy()].try_into().unwrap(),
-    };
+    }
+}
+
+fn authority(signer: &Cert) -> OpenPgpAuthority {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(&dir.path().join("s")).unwrap();
     let mut catalogue = TestCa::new("CA").catalogue("issuing");
-    catalogue.openpgp = vec![entry].try_into().unwrap();
+    catalogue.openpgp = vec![entry(signer)].try_into().unwrap();
     let catalogues = Catalogues(store.connection());
     assert_eq!(catalogues.receive(&catalogue, 1).unwrap(), None);
     catalogues.trusted().unwrap().openpgp.into_values().next().unwrap()
@@ -296,7 +303,7 @@ fn armour_of(bytes: &[u8], word: &str) -> Vec<u8> {
 
 //------------ Certified -----------------------------------------------------
 
-fn request(cert: &Cert, user_ids: &[&str], days: Option<u32>) -> CertifyOpenPgp {
+pub(crate) fn request(cert: &Cert, user_ids: &[&str], days: Option<u32>) -> CertifyOpenPgp {
     CertifyOpenPgp {
         id: RequestId::from_bytes([1; 16]),
         authority: "ca".parse().unwrap(),
@@ -442,7 +449,12 @@ fn an_earlier_answer_is_believed_where_it_is_one_to_this_request_too() {
 
 //------------ Taken back ----------------------------------------------------
 
-fn revocation(signer: &Cert, cert: &Cert, text: &str, reason: ReasonForRevocation) -> Signature {
+pub(crate) fn revocation(
+    signer: &Cert,
+    cert: &Cert,
+    text: &str,
+    reason: ReasonForRevocation,
+) -> Signature {
     SignatureBuilder::new(SignatureType::CertificationRevocation)
         .set_hash_algo(HashAlgorithm::SHA512)
         .set_signature_creation_time(system_time(NOW_US + 5_000_000))
@@ -457,7 +469,7 @@ fn revocation(signer: &Cert, cert: &Cert, text: &str, reason: ReasonForRevocatio
         .unwrap()
 }
 
-fn uncertified(cert: &Cert, revocations: &[(&str, Signature)]) -> Vec<u8> {
+pub(crate) fn uncertified(cert: &Cert, revocations: &[(&str, Signature)]) -> Vec<u8> {
     let mut bytes = Packet::from(cert.primary_key().key().clone()).to_vec().unwrap();
     for (text, signature) in revocations {
         let user_id = cert.userids().find(|one| one.userid().value() == text.as_bytes()).unwrap();
@@ -610,6 +622,20 @@ fn exports_hold_what_is_certified_and_the_keyring_what_was_taken_back() {
     let renewed = judge(&signer, &request(&cert, &[ALICE], None), &renewed).unwrap();
     register.add(&ca, RequestId::from_bytes([3; 16]), &renewed).unwrap();
     assert_eq!(register.tallies(at).unwrap()[0].valid, 2, "certified anew");
+
+    // While that stands a revocation beside it would undo it for some programs; when it has ended,
+    // what was taken back before it may last.
+    let told = |unix_s| {
+        let exported = export::keys(&register, None, unix_s).unwrap();
+        let [key] = &exported[..] else { panic!("{exported:?}") };
+        let keyring = read(key.for_keyring().unwrap());
+        let all = |of: fn(UserIDAmalgamation<'_>) -> usize| keyring.userids().map(of).sum();
+        let counts: (usize, usize) =
+            (all(|one| one.certifications().count()), all(|one| one.other_revocations().count()));
+        counts
+    };
+    assert_eq!(told(at), (2, 0));
+    assert_eq!(told(NOW_S + 31 * 86_400), (0, 1));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Stories of CRLs: what is promised stays, delta CRLs and shards, a slow line that breaks.
+//! Stories of CRLs: what fails its checks stays out, what is promised stays, delta CRLs and shards,
+//! transfers that break off.
 
 use super::*;
 use crate::crl::CrlName;
@@ -241,4 +242,124 @@ fn six_and_a_half_megabytes_survive_three_cuts_and_are_sent_once() {
     }
     assert!(rig.published().unwrap() == crl);
     assert!(sent <= packed.len() + 3 * PIECE_MAX, "{sent} bytes for {}", packed.len());
+}
+
+#[test]
+fn a_crl_that_fails_its_checks_stays_out_and_the_old_one_stays() {
+    let mut rig = Rig::connected();
+    let good = rig.ca.crl(5, &[1]);
+    rig.publish(&good, 5);
+    assert_eq!(rig.published().unwrap(), good);
+    let other = TestCa::new("Other");
+    let namesake = TestCa::new("Root").issuing("Issuing");
+    let wrong = [
+        (namesake.crl(6, &[1]), 6, "not signed"),
+        (rig.ca.crl_named(6, &[1], &other.subject()), 6, "another issuer"),
+        (rig.ca.crl(4, &[1]), 4, "the one in place has 5"),
+        (rig.ca.crl(6, &[1]), 7, "7 was announced"),
+        (b"junk".to_vec(), 6, "cannot be parsed"),
+    ];
+    for (crl, number, reason) in wrong {
+        rig.publish(&crl, number);
+        assert_eq!(rig.published().unwrap(), good);
+        let alarm = rig.alarm("crl/issuing").unwrap();
+        assert!(alarm.contains(reason), "{alarm}");
+        assert_eq!(rig.carrier.work(rig.now()), Work::Doubtful);
+    }
+    let next = rig.ca.crl(6, &[1, 2]);
+    rig.publish(&next, 6);
+    assert_eq!(rig.published().unwrap(), next);
+    assert_eq!(rig.alarm("crl/issuing"), None);
+    assert_eq!(rig.carrier.work(rig.now()), Work::Idle);
+}
+
+#[test]
+fn a_patch_against_another_crl_leads_to_the_full_crl_by_itself() {
+    let mut rig = Rig::connected();
+    let old = rig.ca.crl(1, &[1]);
+    rig.publish(&old, 1);
+    rig.wait(Duration::from_secs(4000));
+    assert_eq!(rig.questions(), [(Some(Digest::of(&old)), None)]);
+    let new = rig.ca.crl(2, &[1, 2]);
+    let forgotten = rig.ca.crl(1, &[9]);
+    rig.answer([piece(&new, 2, &patch::pack_object(&new, Some(&forgotten)), 0)]);
+    assert_eq!(rig.published().unwrap(), old);
+    assert_eq!(rig.questions(), [(None, None)]);
+    rig.answer([piece(&new, 2, &patch::pack_object(&new, None), 0)]);
+    assert_eq!(rig.published().unwrap(), new);
+    assert_eq!(rig.alarm("crl/issuing"), None);
+}
+
+#[test]
+fn a_transfer_goes_on_where_a_cut_or_a_kill_stopped_it() {
+    let mut rig = Rig::connected();
+    // Signatures and spread serials do not compress: several pieces.
+    let serials: Vec<u64> =
+        (1..20_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1).collect();
+    let crl = rig.ca.crl(1, &serials);
+    let packed = patch::pack_object(&crl, None);
+    let digest = Digest::of(&packed);
+    assert!(packed.len() > 3 * PIECE_MAX);
+    let stride = PIECE_MAX as u64;
+    rig.wait(Duration::from_secs(4000));
+    assert_eq!(rig.questions(), [(None, None)]);
+    rig.answer([piece(&crl, 1, &packed, 0)]);
+    let ahead = [(None, Some((digest, stride))), (None, Some((digest, 2 * stride)))];
+    assert_eq!(rig.questions(), ahead);
+    rig.answer([piece(&crl, 1, &packed, stride)]);
+    rig.restart();
+    rig.up_with(rig.ca.catalogue("issuing"));
+    // One question only: how long the pieces are is not known yet in this connection.
+    assert_eq!(rig.questions(), [(None, Some((digest, 2 * stride)))]);
+    let mut offset = 2 * stride;
+    while offset < packed.len() as u64 {
+        rig.answer([piece(&crl, 1, &packed, offset)]);
+        rig.drain();
+        offset += stride;
+    }
+    assert_eq!(rig.published().unwrap(), crl);
+}
+
+#[test]
+fn a_newer_crl_in_mid_transfer_replaces_the_old_transfer() {
+    let mut rig = Rig::connected();
+    let serials: Vec<u64> =
+        (1..20_000u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1).collect();
+    let (first, second) = (rig.ca.crl(1, &serials), rig.ca.crl(2, &serials[1..]));
+    let packed = patch::pack_object(&first, None);
+    rig.wait(Duration::from_secs(4000));
+    rig.drain();
+    rig.answer([piece(&first, 1, &packed, 0)]);
+    rig.serve(&second, 2, &patch::pack_object(&second, None));
+    assert_eq!(rig.published().unwrap(), second);
+}
+
+#[test]
+fn a_crl_past_16_mib_is_mirrored_byte_for_byte() {
+    let mut rig = Rig::connected();
+    let serials: Vec<u64> = (0..720_000u64).map(|n| 0x0100_0000_0000 + n).collect();
+    let crl = rig.ca.crl(1, &serials);
+    assert!(crl.len() > 16 * 1024 * 1024);
+    rig.publish(&crl, 1);
+    assert!(rig.published().unwrap() == crl);
+    let name: Name = "issuing".parse().unwrap();
+    assert_eq!(rig.carrier.mirror.held(&name).unwrap().unwrap().entries, 720_000);
+    let next = rig.ca.crl(2, &serials[1..]);
+    let packed = patch::pack_object(&next, Some(&crl));
+    rig.wait(Duration::from_secs(4000));
+    rig.serve(&next, 2, &packed);
+    assert!(rig.published().unwrap() == next);
+}
+
+#[test]
+fn absurd_pieces_cost_nothing_but_an_alarm() {
+    let mut rig = Rig::connected();
+    rig.wait(Duration::from_secs(4000));
+    assert_eq!(rig.questions().len(), 1);
+    let Answer::CrlPiece(mut absurd) = piece(b"x", 1, b"x", 0) else { unreachable!() };
+    (absurd.packed_length, absurd.crl_length) = (u64::MAX, u64::MAX);
+    rig.answer([Answer::CrlPiece(absurd)]);
+    assert!(rig.alarm("crl/issuing").unwrap().contains("announces"));
+    assert_eq!(rig.questions(), [], "not at once");
+    assert_eq!(rig.carrier.work(rig.now()), Work::Doubtful);
 }
