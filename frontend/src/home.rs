@@ -8,7 +8,6 @@
 //! DIR/audit/            the copy of the signer's audit log
 //! DIR/link/             by which keys this frontend and its signer know each other
 //! DIR/run.lock          held by the one `frontend run`
-//! DIR/export.lock       held by the one command that writes files for others
 //! DIR/wake.sock         a datagram here means that the queue has something new
 //! ```
 //! Nothing here reads or writes the queue.
@@ -140,11 +139,12 @@ impl Home {
 
     /// Waits until no other command hands out what is here; until the lock is dropped, none does.
     /// What is handed out is read after this, so that nothing older comes over something newer.
+    /// The lock is on the directory itself: a file of its own would be whoever's comes first.
     pub fn lock_exports(&self) -> Result<ExportLock, HomeError> {
-        let path = self.root.join("export.lock");
-        let opened = File::options().create(true).append(true).open(&path);
+        let opened = File::open(&self.root);
         let locked = opened.and_then(|file| file.lock().map(|()| ExportLock { _file: file }));
-        locked.map_err(|source| HomeError::Io { what: "take the lock", path, source })
+        let path = self.root.clone();
+        locked.map_err(|source| HomeError::Io { what: "take the lock on", path, source })
     }
 
     /// The socket that others poke; only the holder of the lock may bind it.

@@ -75,7 +75,7 @@ fn one(
         "file": mirror.crl_path(name).display().to_string(),
     });
     let text = if wish.output.der { String::new() } else { pem::write("X509 CRL", &der) };
-    read::write(cli, &wish.output, lock.as_ref(), text.as_bytes(), &der, &value)
+    read::write(cli, &wish.output, lock, text.as_bytes(), &der, &value)
 }
 
 /// `frontend crl --runway`

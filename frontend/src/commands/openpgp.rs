@@ -253,7 +253,7 @@ fn export(cli: &Cli, home: &Home, wish: &cli::OpenPgpExport) -> Result<(), Failu
     let keys = export::keys(&Register(store.connection()), authority, now_s)?;
     match (&wish.wkd, &wish.keyring) {
         (Some(root), _) => directory(cli, wish, root, &keys),
-        (None, Some(file)) => keyring(cli, wish, &lock, file, &keys),
+        (None, Some(file)) => keyring(cli, wish, lock, file, &keys),
         (None, None) => unreachable!("the command line requires one of the two"),
     }
 }
@@ -261,7 +261,7 @@ fn export(cli: &Cli, home: &Home, wish: &cli::OpenPgpExport) -> Result<(), Failu
 fn keyring(
     cli: &Cli,
     wish: &cli::OpenPgpExport,
-    lock: &ExportLock,
+    lock: ExportLock,
     path: &Path,
     keys: &[Exported],
 ) -> Result<(), Failure> {
@@ -274,6 +274,8 @@ fn keyring(
             .map_err(|error| Failure::Away(format!("cannot write armour: {error}")))?;
     }
     if path.as_os_str() == "-" {
+        // Who reads it may take all day.
+        drop(lock);
         return print(&bytes);
     }
     publish::make_folder_of(path)?;

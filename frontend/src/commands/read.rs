@@ -49,7 +49,7 @@ pub(super) fn get(cli: &Cli, home: &Home, wish: &cli::Get) -> Result<(), Failure
     let mut value = json!({ "id": id.to_string(), "kind": entry.kind.to_string() });
     value["serial"] = json!(entry.serial.map(|serial| serial.to_string()));
     value["text"] = json!(text);
-    write(cli, &wish.output, lock.as_ref(), text.as_bytes(), &der, &value)
+    write(cli, &wish.output, lock, text.as_bytes(), &der, &value)
 }
 
 /// The certificate of a finished request as PEM and DER.
@@ -93,7 +93,7 @@ pub(super) fn lock(home: &Home, output: &Output) -> Result<Option<ExportLock>, F
 pub(super) fn write(
     cli: &Cli,
     output: &Output,
-    lock: Option<&ExportLock>,
+    lock: Option<ExportLock>,
     text: &[u8],
     der: &[u8],
     value: &Value,
