@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -67,6 +67,8 @@ pub struct World {
 pub const COMMAND_MAX: Duration = Duration::from_secs(120);
 /// The longest that a program may take to start or to stop.
 pub const START_MAX: Duration = Duration::from_secs(20);
+/// Looks of some milliseconds each.
+const LOOKS_MAX: usize = 1000;
 
 impl World {
     /// An empty world; nothing runs yet.
@@ -219,6 +221,28 @@ impl World {
             })
             .with_context(|| format!("{serial} does not come into {authority}'s mirrored CRL"))?;
         Ok(file)
+    }
+
+    /// What `look` finds, as soon as it finds something. A program's line in its log is no sign that
+    /// `status` tells of it already: both are of one turn, and the line comes first. Each look runs a
+    /// program, so the loop is no busy one; it has a bound all the same.
+    pub fn once<T>(&self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        for _ in 0..LOOKS_MAX {
+            if let Some(found) = look()? {
+                return Ok(found);
+            }
+        }
+        bail!("it does not come:\n{}", self.log_tails())
+    }
+
+    /// What `status` shows once all these words are in it.
+    pub fn told(&self, status: impl Fn() -> Result<Ended>, words: &[&str]) -> Result<String> {
+        let mut text = String::new();
+        let found = self.once(|| {
+            text = status()?.text();
+            Ok(words.iter().all(|word| text.contains(word)).then(|| text.clone()))
+        });
+        found.with_context(|| format!("{words:?} are not all in: {text}"))
     }
 
     fn run(&self, program: &str, words: &[&str], input: Option<&[u8]>) -> Result<Ended> {

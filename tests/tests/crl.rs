@@ -131,41 +131,22 @@ fn copy(words: &[&str]) -> Result<()> {
 fn listing(world: &World, options: &[&str], serial: &str) -> Result<String> {
     let file = world.file("mirrored.crl");
     let words = [&["crl", "issuing", "--out", &file][..], options].concat();
-    let mut text = String::new();
-    let mut look = |world: &World| -> Result<bool> {
+    let entry = format!("Serial Number: {serial}");
+    world.once(|| {
         if world.frontend(&words)?.done().is_err() {
-            return Ok(false);
+            return Ok(None);
         }
-        text = world.openssl(&["crl", "-in", &file, "-noout", "-text"])?.text();
-        Ok(text.contains(&format!("Serial Number: {serial}")))
-    };
-    wait_for(world, &mut look)?;
-    Ok(text)
+        let text = world.openssl(&["crl", "-in", &file, "-noout", "-text"])?.text();
+        Ok(text.contains(&entry).then_some(text))
+    })
 }
 
 /// The alarm about the CRL, once there is one.
 fn until_alarm(world: &World) -> Result<String> {
-    let mut alarm = String::new();
-    let mut look = |world: &World| -> Result<bool> {
+    world.once(|| {
         let status = world.frontend_json(&["status"])?;
         let alarms = status["alarms"].as_array().context("alarms")?;
         let found = alarms.iter().find(|alarm| alarm["scope"] == "crl/issuing");
-        alarm = found.and_then(|alarm| alarm["text"].as_str()).unwrap_or_default().to_owned();
-        Ok(!alarm.is_empty())
-    };
-    wait_for(world, &mut look)?;
-    Ok(alarm)
+        Ok(found.and_then(|alarm| alarm["text"].as_str()).map(str::to_owned))
+    })
 }
-
-/// Looks again whenever a while has passed, until a deadline.
-fn wait_for(world: &World, look: &mut dyn FnMut(&World) -> Result<bool>) -> Result<()> {
-    // Each look runs programs, so the loop is no busy one; it has a bound all the same.
-    for _ in 0..LOOKS_MAX {
-        if look(world)? {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("it does not come:\n{}", world.log_tails())
-}
-
-const LOOKS_MAX: usize = 400;

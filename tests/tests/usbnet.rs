@@ -72,8 +72,7 @@ fn a_route_that_appears_later_closes_the_link_at_either_end() {
 
         wire.on(Frontend, &["address", "add", "fd00::1/64", "dev", INTERFACE])?;
         frontend.wait_for("has the address fd00::1", START_MAX)?;
-        let status = world.frontend(&["status"])?.text();
-        ensure!(status.contains("has the address fd00::1"), "no alarm: {status}");
+        world.told(|| world.frontend(&["status"]), &["has the address fd00::1"])?;
         wire.on(Frontend, &["address", "del", "fd00::1/64", "dev", INTERFACE])?;
         issue(world, "after")?;
         stop(frontend, signer)
@@ -108,8 +107,8 @@ fn a_second_frontend_on_the_wire_is_told_and_comes_next() {
         let program = world::programs()?.join("frontend");
         let second = wire.start(world, Frontend, &program, &words, "second")?;
         second.wait_for("another frontend already talks to this signer", START_MAX)?;
-        let status = world.frontend(&["--dir", &second_dir, "status"])?.text();
-        ensure!(status.contains("stop one of the two"), "no alarm: {status}");
+        let status = || world.frontend(&["--dir", &second_dir, "status"]);
+        world.told(status, &["stop one of the two"])?;
         issue(world, "meanwhile")?;
 
         let mut first = first;
